@@ -1,0 +1,6 @@
+//go:build !invariants
+
+package invariants
+
+// Enabled is true in a build with the tag "invariants", and false in any other.
+const Enabled = false
