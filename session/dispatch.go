@@ -1,0 +1,234 @@
+package session
+
+import (
+	"runtime/debug"
+
+	"github.com/sluice-rpc/sluice/channel"
+	"github.com/sluice-rpc/sluice/codec"
+)
+
+const (
+	maxNumber    = 1<<64 - 1 // the last number that a session can have
+	maxUUIDBytes = 1 << 10   // of a handshake
+)
+
+// events keeps the channel's callbacks out of Table's method set.
+type events struct{ t *Table }
+
+func (e events) OnOpen(*channel.Channel) { e.t.cfg.Owner.OnOpen() }
+
+func (e events) OnWritable() { e.t.writable() }
+
+func (e events) OnMessage(m *codec.Message, headers []codec.Header) {
+	t := e.t
+	switch {
+	case t.cfg.Role == Engine && !t.shaken:
+		t.handshake(m)
+	case t.ch.Dialect() == codec.V0:
+		t.messageV0(m, headers)
+	default:
+		t.messageV1(m, headers)
+	}
+}
+
+// OnClose ends every session once, with the cause and with what is known of its
+// delivery.
+func (e events) OnClose(err *channel.CloseError) {
+	t := e.t
+	t.pause.timer.Stop()
+	list := t.ids.all()
+	t.ids, t.pause = ids{}, pauses{timer: t.pause.timer}
+	t.counts.open.Store(0)
+	for _, s := range list {
+		s.rx, s.installed, s.parked, s.hungry = nil, false, false, false
+	}
+	for _, s := range list {
+		t.lost(s, err)
+	}
+	t.cfg.Owner.OnClose(err)
+}
+
+// lost ends a session whose channel is gone. A handler that panics does not keep the
+// others from their end.
+func (t *Table) lost(s *Session, err *channel.CloseError) {
+	defer func() {
+		if v := recover(); v != nil {
+			t.log.Error("session: OnError panicked", "panic", v, "stack", string(debug.Stack()))
+		}
+	}()
+	cut := &Error{Message: "the channel was lost", Err: err}
+	if s.openedAt >= t.ch.Written() {
+		cut.Delivery = NotSent
+	}
+	s.cutOff(cut)
+}
+
+// bad closes the channel: the peer broke the protocol in a way that concerns all.
+func (t *Table) bad(code channel.Code, why string) {
+	t.ch.Fail(&channel.CloseError{Code: code, Reason: why, Remote: true})
+}
+
+// handshake is a worker's first frame, and nothing else is (protocol: worker).
+func (t *Table) handshake(m *codec.Message) {
+	typ, control := uint64(codec.V0Handshake), uint64(0)
+	if t.ch.Dialect() == codec.V1 {
+		typ, control = codec.V1Handshake, codec.V1ControlSession
+	}
+	if m.Type != typ || m.Session != control || len(m.Payload) == 0 || len(m.Payload) > maxUUIDBytes {
+		t.bad(channel.CodeBadHandshake, "the first frame is no handshake with a uuid")
+		return
+	}
+	t.shaken = true
+	t.cfg.Owner.OnHandshake(m.Payload)
+}
+
+// messageV0 classifies by type; the control messages use session 0.
+func (t *Table) messageV0(m *codec.Message, headers []codec.Header) {
+	switch {
+	case m.Extra == 1: // v0 runtimes close here, too
+		t.bad(channel.CodeBadFrame, "a frame of four elements: the peer speaks v1")
+	case m.Type == codec.V0Invoke:
+		t.invokedV0(m, headers)
+	case m.Type >= codec.V0Chunk: // beyond the choke: of unknown type
+		t.toSession(m)
+	case m.Session != 0:
+		t.bad(channel.CodeBadSession, "a control message on a data session")
+	case m.Type == codec.V0Handshake:
+		t.bad(channel.CodeBadHandshake, "a handshake that was not expected")
+	case m.Type == codec.V0Heartbeat:
+		t.heartbeat()
+	default:
+		t.terminate(m)
+	}
+}
+
+func (t *Table) invokedV0(m *codec.Message, headers []codec.Header) {
+	switch {
+	case t.cfg.Role == Engine:
+		t.stray()
+	case m.Session == 0:
+		t.bad(channel.CodeBadSession, "an invoke on the control session")
+	case m.Session <= t.highest:
+		t.badOrder()
+	default:
+		t.invoked(m, headers)
+	}
+}
+
+// badOrder refuses a number that was used before, or any after the last one.
+func (t *Table) badOrder() {
+	if t.highest == maxNumber {
+		t.bad(channel.CodeExhausted, "the last session number has been used")
+		return
+	}
+	t.bad(channel.CodeBadSession, "an invoke with a number that is not higher than all before")
+}
+
+// messageV1 classifies by number: 1 is the control channel, a number above the
+// highest seen is new, the others are sessions.
+func (t *Table) messageV1(m *codec.Message, headers []codec.Header) {
+	switch {
+	case m.Session == codec.V1ControlSession:
+		t.control(m)
+	case t.cfg.Role == Engine || m.Session <= t.highest:
+		t.toSession(m)
+	case isInvoke(m):
+		t.invoked(m, headers)
+	default:
+		t.highest = m.Session
+		t.stray()
+	}
+}
+
+// isInvoke reports whether a v1 message could open a session.
+func isInvoke(m *codec.Message) bool { return m.Type == codec.V1Invoke && m.Payload != nil }
+
+// control takes a message of v1's control channel. Heartbeats may have any arguments,
+// so only a worker's second handshake can be told from one.
+func (t *Table) control(m *codec.Message) {
+	switch {
+	case m.Type == codec.V1Terminate:
+		t.terminate(m)
+	case m.Type != codec.V1Heartbeat:
+		t.stray()
+	case t.cfg.Role == Engine && m.Payload != nil:
+		t.bad(channel.CodeBadHandshake, "a second handshake")
+	default:
+		t.heartbeat()
+	}
+}
+
+func (t *Table) heartbeat() {
+	t.counts.heartbeats.inc()
+	if t.beats.spend() {
+		t.flood("heartbeats")
+		return
+	}
+	t.cfg.Owner.OnHeartbeat()
+}
+
+func (t *Table) terminate(m *codec.Message) {
+	r := m.Reader()
+	code, reason := r.Int64(), r.Bytes()
+	if r.Err() != nil {
+		t.bad(channel.CodeBadFrame, "a terminate without code and reason")
+		return
+	}
+	t.cfg.Owner.OnTerminate(code, reason)
+}
+
+// invoked takes a session that the peer opens.
+func (t *Table) invoked(m *codec.Message, headers []codec.Header) {
+	t.highest = m.Session
+	switch {
+	case m.Payload == nil:
+		t.refuse(m.Session, CodeMalformed, "an invoke without an event")
+	case len(m.Payload) > t.cfg.MaxNameBytes:
+		t.refuse(m.Session, CodeNameTooLong, "the event's name is too long")
+	case t.ids.count >= t.cfg.MaxSessions:
+		t.refuse(m.Session, CodeTooManySessions, "too many sessions are open")
+	default:
+		s := t.newSession(string(m.Payload))
+		s.id = m.Session
+		s.headers = cloneHeaders(headers)
+		t.install(s)
+		t.cfg.Owner.OnInvoke(s)
+	}
+}
+
+func cloneHeaders(headers []codec.Header) []codec.Header {
+	if len(headers) == 0 {
+		return nil
+	}
+	list := make([]codec.Header, len(headers))
+	for i, h := range headers {
+		list[i] = codec.Header{Name: append([]byte(nil), h.Name...), Value: append([]byte(nil), h.Value...)}
+	}
+	return list
+}
+
+// refuse answers an invoke with an error and keeps nothing of it; what still comes for
+// the number is late.
+func (t *Table) refuse(id uint64, code int64, why string) {
+	t.counts.refused.inc()
+	f := codec.Frame{Kind: codec.KindError, Session: id, Category: CategoryWorker, Code: code, Text: why}
+	if t.ch.SendOf(nil, &f, channel.Last) == channel.ErrFull {
+		t.owe(nil, f)
+	}
+	t.spendCancel()
+}
+
+// toSession hands a message to its session, or drops it.
+func (t *Table) toSession(m *codec.Message) {
+	s := t.ids.get(m.Session)
+	switch {
+	case s != nil:
+		s.receive(m)
+	case m.Session == 0 || m.Session > t.highest:
+		t.stray()
+	case t.highest == maxNumber && t.cfg.Role == Worker && isInvoke(m): // v1 only: in v0 it is a handshake
+		t.badOrder()
+	default:
+		t.counts.late.inc()
+	}
+}

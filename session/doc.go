@@ -1,0 +1,27 @@
+// Package session multiplexes conversations over one channel.
+//
+// A [Table] owns the sessions of one channel: it numbers them, hands each message to
+// its session, drops and counts what belongs to none, and ends all of them exactly
+// once when the channel goes. A [Session] is one conversation: two directions that
+// end on their own, each with a [Graph] that says which message may come next.
+//
+// # Two faces
+//
+// On the loop, for latency: a [Handler] is called for each message as it lies in the
+// read buffer, and SendChunk, SendChoke and SendError append to what the turn writes.
+// They run on the channel's loop and never wait. A handler whose chunk found no room is
+// told when there is some, in turn with others; what comes for it meanwhile is kept.
+//
+// In any other goroutine, for comfort: Recv and Chunks wait for the peer, Send, Write,
+// Close and Fail for room in the output. Data comes through a bounded inbox; when it is
+// full the whole channel stops reading until the reader goes on, or for at most
+// Config.MaxPause, after which the session fails and the others go on.
+//
+// A session is used through one face.
+//
+// # Bytes
+//
+// A Handler's chunk is borrowed: dead when the call returns. A chunk from Recv or
+// Chunks is lent: dead at the next Recv. What is sent is copied before the call
+// returns.
+package session

@@ -1,0 +1,199 @@
+package session
+
+import (
+	"context"
+	"io"
+	"iter"
+	"sync"
+	"sync/atomic"
+
+	"github.com/sluice-rpc/sluice/internal/invariants"
+)
+
+const (
+	keepBatch = 256 << 10 // larger batches are dropped when they were read
+	chunkCost = 16        // bytes that a chunk counts for beside its own
+)
+
+// batch is a run of chunks in one buffer.
+type batch struct {
+	data []byte
+	ends []int
+	at   int // the next one to be read
+}
+
+func (b *batch) add(p []byte) {
+	b.data = append(b.data, p...)
+	b.ends = append(b.ends, len(b.data))
+}
+
+// next returns the next chunk, which is dead at the next call. When there is none left
+// the buffer is ready for reuse.
+func (b *batch) next() ([]byte, bool) {
+	from := 0
+	if b.at > 0 {
+		from = b.ends[b.at-1]
+	}
+	if invariants.Enabled && b.at > 0 {
+		before := 0
+		if b.at > 1 {
+			before = b.ends[b.at-2]
+		}
+		invariants.Poison(b.data[before:from])
+	}
+	if b.at == len(b.ends) {
+		b.data, b.ends, b.at = b.data[:0], b.ends[:0], 0
+		if cap(b.data) > keepBatch {
+			b.data = nil
+		}
+		return nil, false
+	}
+	to := b.ends[b.at]
+	b.at++
+	return b.data[from:to:to], true
+}
+
+// inbox hands chunks from the loop to one reading goroutine. The loop fills one batch
+// while the reader empties the other: one short lock a batch, not one a chunk.
+type inbox struct {
+	drain batch        // owned by the reader
+	left  atomic.Int64 // bytes that wait in both batches, chunkCost for each chunk included
+	full  atomic.Bool  // the loop stops reading until left has fallen
+
+	mu    sync.Mutex // guards the following; no user code runs under it
+	fill  batch
+	ended error         // what the reader gets behind the last chunk
+	wait  chan struct{} // one slot; made by the first reader that waits
+}
+
+// put adds a copy of p and reports whether the inbox is then full. On the loop.
+func (in *inbox) put(p []byte, limit int) (full bool) {
+	in.mu.Lock()
+	in.fill.add(p)
+	in.signalLocked()
+	in.mu.Unlock()
+	if in.left.Add(int64(len(p)+chunkCost)) < int64(limit) {
+		return false
+	}
+	in.full.Store(true)
+	if in.left.Load() <= roomAt(limit) { // the reader was faster, and may not have seen full
+		in.full.Store(false)
+		return false
+	}
+	return true
+}
+
+// roomAt is where a full inbox is no longer full: a quarter below its limit. The peer
+// sees progress that often, and not only when the whole inbox has been read.
+func roomAt(limit int) int64 { return int64(limit - limit/4) }
+
+// took accounts for a chunk that was taken and reports whether reading can go on.
+func (in *inbox) took(p []byte, limit int) (resume bool) {
+	return in.left.Add(-int64(len(p)+chunkCost)) <= roomAt(limit) && in.full.Load() && in.full.CompareAndSwap(true, false)
+}
+
+// end has the reader get err behind the last chunk; only the first err counts.
+func (in *inbox) end(err error) {
+	in.mu.Lock()
+	if in.ended == nil {
+		in.ended = err
+	}
+	in.signalLocked()
+	in.mu.Unlock()
+}
+
+func (in *inbox) signalLocked() {
+	if in.wait == nil {
+		return
+	}
+	select {
+	case in.wait <- struct{}{}:
+	default:
+	}
+}
+
+// take returns the next chunk, lent until the next take; or a channel to wait on; or
+// what ended the inbox.
+func (in *inbox) take() (p []byte, wait chan struct{}, err error) {
+	if p, ok := in.drain.next(); ok {
+		return p, nil, nil
+	}
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	switch {
+	case len(in.fill.ends) > 0:
+		in.fill, in.drain = in.drain, in.fill
+		p, _ = in.drain.next()
+		return p, nil, nil
+	case in.ended != nil:
+		return nil, nil, in.ended
+	case in.wait == nil:
+		in.wait = make(chan struct{}, 1)
+	}
+	return nil, in.wait, nil
+}
+
+// Recv waits for the next chunk of the peer. The chunk is lent: dead at the next Recv.
+// The error is io.EOF after the peer's choke, an *Error if the peer failed the session
+// or it was cut here, or the cause of ctx; a chunk that is there beats a ctx that is
+// done. For a primitive call the chunk is the whole argument array of the value. Any
+// goroutine but the loop, one at a time.
+func (s *Session) Recv(ctx context.Context) ([]byte, error) {
+	for over := false; ; {
+		p, wait, err := s.in.take()
+		switch {
+		case err != nil:
+			return nil, err
+		case wait == nil:
+			if s.in.took(p, s.t.cfg.InboxBytes) {
+				s.t.ch.Post(s.unpark)
+			}
+			return p, nil
+		case over:
+			return nil, context.Cause(ctx)
+		}
+		select {
+		case <-wait:
+		case <-ctx.Done():
+			over = true // after one last look
+		}
+	}
+}
+
+// Chunks ranges over the chunks of the peer until its choke. An error ends the range
+// and comes with a nil chunk. Ownership and goroutines as for Recv.
+func (s *Session) Chunks(ctx context.Context) iter.Seq2[[]byte, error] {
+	return func(yield func([]byte, error) bool) {
+		for {
+			p, err := s.Recv(ctx)
+			if err == io.EOF {
+				return
+			}
+			if !yield(p, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+// Reader returns an io.Reader over the peer's chunks, for one goroutine. Chunk borders
+// are not kept.
+func (s *Session) Reader(ctx context.Context) io.Reader { return &reader{s: s, ctx: ctx} }
+
+type reader struct {
+	s    *Session
+	ctx  context.Context
+	rest []byte // lent by Recv
+}
+
+func (r *reader) Read(p []byte) (int, error) {
+	for len(r.rest) == 0 && len(p) > 0 {
+		var err error
+		if r.rest, err = r.s.Recv(r.ctx); err != nil {
+			return 0, err
+		}
+	}
+	n := copy(p, r.rest)
+	r.rest = r.rest[n:]
+	return n, nil
+}

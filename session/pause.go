@@ -1,0 +1,184 @@
+package session
+
+import (
+	"slices"
+	"time"
+
+	"github.com/sluice-rpc/sluice/channel"
+	"github.com/sluice-rpc/sluice/codec"
+)
+
+// pauses is what a table stops reading for, and who waits for room; owned by the loop.
+type pauses struct {
+	reasons uint8
+	timer   *channel.Timer
+	parked  []*Session // their inboxes are full
+	owed    []owed     // last frames that found the output full
+
+	hungry   []*Session // were refused by ErrFull and are to be told, in turn; nil is the Owner
+	owner    bool       // the Owner is among them
+	full     bool       // the output was full since they were last told: others queue behind
+	waiting  int        // bytes that were refused, or came meanwhile
+	accepted uint64     // frames that found room
+}
+
+// owed is a last frame that has to go out as soon as there is room. s is nil for a
+// session that was refused.
+type owed struct {
+	s *Session
+	f codec.Frame
+}
+
+// Reasons to pause reading.
+const (
+	pauseInbox   uint8 = 1 << iota
+	pauseOwed          // last frames
+	pauseWaiting       // too much is kept for handlers that wait for room
+)
+
+// setPause adds or removes a reason to pause reading.
+func (t *Table) setPause(reason uint8, on bool) {
+	before := t.pause.reasons
+	if on {
+		t.pause.reasons |= reason
+	} else {
+		t.pause.reasons &^= reason
+	}
+	switch after := t.pause.reasons; {
+	case after != 0:
+		t.ch.Pause()
+	case before != 0:
+		t.ch.Resume()
+	}
+}
+
+// park stops reading for a session whose inbox is full. It may be parked already: a
+// channel that drains its output reads on.
+func (t *Table) park(s *Session) {
+	if !s.parked {
+		t.counts.parked.inc()
+		s.parked, s.parkedAt, s.parkLeft = true, time.Now(), s.in.left.Load()
+		t.pause.parked = append(t.pause.parked, s)
+	}
+	t.setPause(pauseInbox, true)
+	if !t.pause.timer.Active() {
+		t.pause.timer.Reset(t.cfg.MaxPause)
+	}
+}
+
+func (t *Table) unpark(s *Session) {
+	if !s.parked {
+		return
+	}
+	s.parked = false
+	i := slices.Index(t.pause.parked, s)
+	t.pause.parked = slices.Delete(t.pause.parked, i, i+1)
+	if len(t.pause.parked) == 0 {
+		t.pause.timer.Stop()
+		t.setPause(pauseInbox, false)
+	}
+}
+
+// pausedLong fails the sessions whose readers did not read at all for MaxPause.
+func (t *Table) pausedLong() {
+	now, next := time.Now(), t.cfg.MaxPause
+	for _, s := range slices.Clone(t.pause.parked) {
+		if left := s.in.left.Load(); left != s.parkLeft {
+			s.parkLeft, s.parkedAt = left, now
+			continue
+		}
+		if wait := t.cfg.MaxPause - now.Sub(s.parkedAt); wait > 0 {
+			next = min(next, wait)
+			continue
+		}
+		if s.parked { // the failure of another may have ended it
+			t.failSession(s, CodeOverflow, "the handler does not read what was sent to it")
+		}
+	}
+	if len(t.pause.parked) > 0 {
+		t.pause.timer.Reset(next)
+	}
+}
+
+// wantRoom has the session's handler told when there is room for what was refused. What
+// comes for it until then is kept, so that answers cannot outgrow the water mark.
+func (t *Table) wantRoom(s *Session, refused int) {
+	t.pause.full = true
+	if s.handler != nil && !s.hungry {
+		s.hungry, s.refused = true, refused
+		t.wait(s, refused)
+		t.pause.hungry = append(t.pause.hungry, s)
+	}
+}
+
+// wantOpen has the Owner told when there is room for an opening frame.
+func (t *Table) wantOpen() {
+	t.pause.full = true
+	if _, ok := t.cfg.Owner.(Writable); ok && !t.pause.owner {
+		t.pause.owner = true
+		t.pause.hungry = append(t.pause.hungry, nil)
+	}
+}
+
+// wait counts n bytes that wait with a session for room. Above InboxBytes in all the
+// channel stands still.
+func (t *Table) wait(s *Session, n int) {
+	s.waiting += n
+	t.pause.waiting += n
+	t.setPause(pauseWaiting, t.pause.waiting >= t.cfg.InboxBytes)
+}
+
+// owe keeps a last frame until there is room for it. Until then nothing is read, so that
+// what is owed cannot grow.
+func (t *Table) owe(s *Session, f codec.Frame) {
+	t.pause.owed = append(t.pause.owed, owed{s, f})
+	t.setPause(pauseOwed, true)
+}
+
+// writable pays what is owed and tells who waits.
+func (t *Table) writable() {
+	p := &t.pause
+	for ; len(p.owed) > 0; p.owed = p.owed[1:] {
+		o := &p.owed[0]
+		if t.ch.SendOf(o.party(), &o.f, channel.Last) == channel.ErrFull {
+			return
+		}
+		*o = owed{}
+	}
+	p.owed = nil
+	t.setPause(pauseOwed, false)
+	for p.full = false; len(p.hungry) > 0 && !p.full; {
+		t.tellFirst()
+	}
+	if len(p.hungry) == 0 {
+		p.hungry = nil
+	}
+}
+
+// tellFirst tells the first of the hungry. One that fills the output again goes to the
+// back, unless nothing of it was accepted.
+func (t *Table) tellFirst() {
+	p := &t.pause
+	s, accepted := p.hungry[0], p.accepted
+	p.hungry[0] = nil
+	p.hungry = p.hungry[1:]
+	if s != nil {
+		s.tellWritable()
+	} else {
+		p.owner = false
+		t.cfg.Owner.(Writable).OnWritable(nil)
+	}
+	again := p.full && (s == nil && p.owner || s != nil && s.hungry)
+	if n := len(p.hungry); again && p.accepted == accepted && p.hungry[n-1] == s {
+		copy(p.hungry[1:], p.hungry[:n-1])
+		p.hungry[0] = s
+	}
+}
+
+// party avoids an interface that holds a nil *Session.
+func (o *owed) party() channel.Party {
+	if o.s == nil {
+		return nil
+	}
+	return o.s
+}

@@ -1,0 +1,43 @@
+package session
+
+import "sync/atomic"
+
+// Stats is a snapshot of a table's counters.
+type Stats struct {
+	Open       int    // sessions now
+	Opened     uint64 // by either side
+	Completed  uint64 // both directions ended without an error of the peer or a cut here
+	Cancelled  uint64 // the peer sent an error
+	Failed     uint64 // we failed the session because of what the peer did
+	Refused    uint64 // invokes that were answered with an error at once
+	Parked     uint64 // times that reading stopped for a full inbox
+	Heartbeats uint64 // received
+
+	// Dropped frames, by reason.
+	Late     uint64 // their session is over
+	Repeated uint64 // their direction had ended
+	Unknown  uint64 // no such session ever was, or no message of the protocol
+}
+
+// counter is written on the loop and read anywhere.
+type counter struct{ n atomic.Uint64 }
+
+func (c *counter) inc() { c.n.Store(c.n.Load() + 1) }
+
+// counters are what Stats is a snapshot of.
+type counters struct {
+	open                                                  atomic.Int64
+	opened, completed, cancelled, failed, refused, parked counter
+	heartbeats, late, repeated, unknown                   counter
+}
+
+// Stats returns a snapshot. Any goroutine, at any time.
+func (t *Table) Stats() Stats {
+	c := &t.counts
+	return Stats{
+		Open: int(c.open.Load()), Opened: c.opened.n.Load(), Completed: c.completed.n.Load(),
+		Cancelled: c.cancelled.n.Load(), Failed: c.failed.n.Load(), Refused: c.refused.n.Load(),
+		Parked: c.parked.n.Load(), Heartbeats: c.heartbeats.n.Load(),
+		Late: c.late.n.Load(), Repeated: c.repeated.n.Load(), Unknown: c.unknown.n.Load(),
+	}
+}
