@@ -1,0 +1,282 @@
+package worker_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/sluice-rpc/sluice/channel"
+	"github.com/sluice-rpc/sluice/codec"
+	"github.com/sluice-rpc/sluice/internal/invariants"
+	"github.com/sluice-rpc/sluice/session"
+	"github.com/sluice-rpc/sluice/worker"
+)
+
+// scaled is n, or a tenth of it where the race detector makes everything slow.
+func scaled(n int) int {
+	if invariants.Race {
+		return n / 10
+	}
+	return n
+}
+
+// 20,000 sessions one after the other leave nothing behind, on either face.
+func TestSequentialSessions(t *testing.T) {
+	for _, event := range []string{"echo", "loop"} {
+		for _, d := range []codec.Dialect{codec.V0, codec.V1} {
+			t.Run(fmt.Sprint(event, d), func(t *testing.T) {
+				w, p := serve(t, worker.Config{}, d, nil)
+				round := func() {
+					s := p.open(t, event)
+					if _, err := s.Write([]byte("hello")); err != nil {
+						t.Fatal(err)
+					}
+					if got, err := s.Recv(t.Context()); string(got) != "hello" || err != nil {
+						t.Fatalf("Recv() = %q, %v", got, err)
+					}
+					if err := s.Close(); err != nil {
+						t.Fatal(err)
+					}
+					wantEOF(t, s)
+				}
+				n := scaled(20_000) / 4
+				for range n / 10 {
+					round()
+				}
+				before := heap()
+				for range n {
+					round()
+				}
+				if grown := heap() - before; grown > 256<<10 {
+					t.Errorf("the heap has grown by %d bytes in %d sessions", grown, n)
+				}
+				if s := w.Stats(); s.Sessions.Open != 0 || s.Running != 0 || s.Sessions.Failed+s.Sessions.Cancelled != 0 {
+					t.Errorf("Stats() = %+v, want all sessions completed", s)
+				}
+			})
+		}
+	}
+}
+
+// 1,000 sessions at once on one channel: each gets its own bytes, in order.
+func TestConcurrentSessions(t *testing.T) {
+	for _, event := range []string{"echo", "loop"} {
+		t.Run(event, func(t *testing.T) {
+			w, p := serve(t, worker.Config{}, codec.V1, nil)
+			var all sync.WaitGroup
+			for i := range 1000 {
+				all.Go(func() {
+					s := p.open(t, event)
+					for j := range 10 {
+						want := fmt.Sprintf("session %d chunk %d %s", i, j, bytes.Repeat([]byte{byte(i)}, j*97))
+						if _, err := s.Write([]byte(want)); err != nil {
+							t.Error(err)
+							return
+						}
+						if got, err := s.Recv(t.Context()); string(got) != want || err != nil {
+							t.Errorf("Recv() = %.40q, %v, want %.40q", got, err, want)
+							return
+						}
+					}
+					_ = s.Close()
+					if _, err := s.Recv(t.Context()); err == nil {
+						t.Error("more than the echo")
+					}
+				})
+			}
+			all.Wait()
+			if s := w.Stats(); s.Invoked != 1000 || s.Sessions.Open != 0 || s.Sessions.Completed != 1000 {
+				t.Errorf("Stats() = %+v, want 1,000 sessions completed", s)
+			}
+		})
+	}
+}
+
+// Chunks of the largest size both ways: memory does not grow from one to the next.
+func TestLargestChunks(t *testing.T) {
+	big := make([]byte, 16<<20)
+	for i := range len(big) / 8 {
+		binary.LittleEndian.PutUint64(big[8*i:], uint64(i)*0x9e3779b97f4a7c15)
+	}
+	for _, event := range []string{"echo", "loop"} {
+		t.Run(event, func(t *testing.T) {
+			w, p := serve(t, worker.Config{}, codec.V1, nil)
+			s := p.open(t, event)
+			var before int64
+			for i := range 2 + max(8, scaled(10)) {
+				sent := make(chan error, 1)
+				go func() { _, err := s.Write(big); sent <- err }()
+				got, err := s.Recv(t.Context())
+				if err != nil || !bytes.Equal(got, big) {
+					t.Fatalf("Recv() = %d bytes, %v, want the same %d", len(got), err, len(big))
+				}
+				if err := <-sent; err != nil {
+					t.Fatal(err)
+				}
+				if i == 1 {
+					before = heap()
+				}
+			}
+			// Buffers in hand at either look differ by a few; a chunk kept each time is eight.
+			if grown := heap() - before; grown > 4*int64(len(big)) {
+				t.Errorf("the heap has grown by %d bytes after the second chunk of 16 MiB", grown)
+			}
+			_ = s.Close()
+			wantEOF(t, s)
+			if q := w.Stats().Channel.QueuedBytes; q != 0 {
+				t.Errorf("%d bytes are queued, want 0", q)
+			}
+		})
+	}
+}
+
+// An engine that reads nothing: what the worker holds stays below the water mark and
+// one frame, and each inbox within its bound. When it reads on, nothing is lost.
+func TestEngineReadsNothing(t *testing.T) {
+	const (
+		mark   = 256 << 10
+		frame  = 16 << 10
+		inbox  = 32 << 10
+		active = 20
+		pieces = 60
+	)
+	both(t, func(t *testing.T, d codec.Dialect) {
+		cfg := worker.Config{Sessions: session.Config{InboxBytes: inbox, Channel: channel.Config{HighWaterBytes: mark}}}
+		l := connect(t, d, options{cfg: cfg, mute: true}, func(w *worker.Worker) {
+			w.HandleFunc("pour", func(s *worker.Session) session.Handler {
+				left := pieces
+				pour := func(s *worker.Session) {
+					for ; left > 0; left-- {
+						if s.SendChunk(make([]byte, frame)) != nil {
+							return
+						}
+					}
+					_ = s.SendChoke()
+				}
+				pour(s)
+				return onLoop{writable: pour}
+			})
+		})
+		l.hold()
+		time.Sleep(6 * time.Second) // the read that was under way ends with a heartbeat
+		before := heap()
+		go func() { // the engine's writes come to a stop, too
+			for i := range active {
+				event := "echo"
+				if i%4 == 3 {
+					event = "pour"
+				}
+				_, _ = l.conn.Write(encode(d, codec.Frame{Kind: codec.KindInvoke, Session: l.id(i + 1), Text: event}))
+			}
+			for j := range pieces {
+				for i := range active {
+					if i%4 < 3 {
+						p := bytes.Repeat([]byte{byte(i), byte(j)}, frame/2)
+						_, _ = l.conn.Write(encode(d, codec.Frame{Kind: codec.KindChunk, Session: l.id(i + 1), Payload: p}))
+					}
+				}
+			}
+			for i := range active {
+				_, _ = l.conn.Write(encode(d, codec.Frame{Kind: codec.KindChoke, Session: l.id(i + 1)}))
+			}
+		}()
+		most := int64(0)
+		for range 8 {
+			time.Sleep(500 * time.Millisecond)
+			synctest.Wait()
+			most = max(most, l.w.Stats().Channel.QueuedBytes)
+		}
+		if most < mark || most > mark+frame+200 {
+			t.Errorf("the output held up to %d bytes, want %d and at most one frame more", most, mark)
+		}
+		if grown := heap() - before; grown > 4*mark+active*(2*inbox+2*frame) {
+			t.Errorf("the heap has grown by %d bytes while the engine read nothing", grown)
+		}
+		l.resume()
+		time.Sleep(time.Second)
+		var got [active]int
+		var ends int
+		for f := l.take(); f != nil; f = l.take() {
+			var m codec.Message
+			if _, err := codec.NewScanner(d, codec.Limits{}).Next(f, &m); err != nil {
+				t.Fatal(err)
+			}
+			i := int(m.Session) - int(l.id(1))
+			switch {
+			case i < 0: // a heartbeat
+			case m.Payload == nil:
+				if ends++; m.NumArgs > 0 {
+					t.Errorf("session %d ended with %s", i+1, show(f))
+				}
+			case i%4 < 3 && !bytes.Equal(m.Payload, bytes.Repeat([]byte{byte(i), byte(got[i])}, frame/2)):
+				t.Fatalf("session %d: chunk %d is not what was sent", i+1, got[i])
+			default:
+				got[i]++
+			}
+		}
+		for i, n := range got {
+			if n != pieces {
+				t.Errorf("session %d: %d chunks came, want %d", i+1, n, pieces)
+			}
+		}
+		if ends != active {
+			t.Errorf("%d sessions ended, want %d", ends, active)
+		}
+		l.wantEmpty()
+	})
+}
+
+// A handler that reads slowly is fed by a paused socket: all comes, in order, and the
+// worker never holds much of it.
+func TestSlowHandler(t *testing.T) {
+	both(t, func(t *testing.T, d codec.Dialect) {
+		const pieces, size = 300, 16 << 10
+		var read atomic.Int32
+		l := connect(t, d, options{cfg: worker.Config{Sessions: session.Config{InboxBytes: 64 << 10}}}, func(w *worker.Worker) {
+			w.Handle("slow", func(ctx context.Context, s *worker.Session) error {
+				for chunk, err := range s.Chunks(ctx) {
+					if err != nil {
+						return err
+					}
+					if n := read.Add(1) - 1; len(chunk) != size || binary.LittleEndian.Uint32(chunk) != uint32(n) {
+						return worker.Errorf(1, "chunk %d is %d", n, binary.LittleEndian.Uint32(chunk))
+					}
+					time.Sleep(200 * time.Millisecond)
+				}
+				return nil
+			})
+		})
+		l.steps("> invoke 1 slow")
+		var written atomic.Int32
+		go func() {
+			for j := range pieces {
+				p := binary.LittleEndian.AppendUint32(make([]byte, 0, size), uint32(j))
+				_, _ = l.conn.Write(encode(d, codec.Frame{Kind: codec.KindChunk, Session: l.id(1), Payload: p[:size]}))
+				written.Add(1)
+			}
+			_, _ = l.conn.Write(encode(d, codec.Frame{Kind: codec.KindChoke, Session: l.id(1)}))
+		}()
+		most := int32(0)
+		for read.Load() < pieces {
+			time.Sleep(time.Second)
+			synctest.Wait()
+			most = max(most, written.Load()-read.Load())
+		}
+		time.Sleep(time.Second)
+		l.play("< choke 1")
+		// Twice the inbox, the read buffer of the loop, and what the link itself holds.
+		if limit := int32((2*(64<<10)+size+320<<10+64<<10)/size + 2); most > limit {
+			t.Errorf("up to %d chunks were under way, want at most %d", most, limit)
+		}
+		if got := l.w.Stats().Sessions; got.Parked < 10 || got.Failed != 0 {
+			t.Errorf("Stats().Sessions = %+v, want many pauses and no failure", got)
+		}
+		l.wantRunning()
+	})
+}
