@@ -1,0 +1,757 @@
+package engine_test
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/sluice-rpc/sluice/channel"
+	"github.com/sluice-rpc/sluice/codec"
+	"github.com/sluice-rpc/sluice/engine"
+	"github.com/sluice-rpc/sluice/fsm/fsmtest"
+	"github.com/sluice-rpc/sluice/session"
+)
+
+var _ = flag.Bool("rewrite", false, "rewrite the files in testdata")
+
+func TestStates(t *testing.T) { fsmtest.Walk(t, engine.Table, "testdata/slave") }
+
+// bubbles runs a test in a bubble for each dialect.
+func bubbles(t *testing.T, test func(t *testing.T, d codec.Dialect)) {
+	dialects(t, func(t *testing.T, d codec.Dialect) {
+		synctest.Test(t, func(t *testing.T) { test(t, d) })
+	})
+}
+
+// wantSlaveError fails the test unless err is a *SlaveError of the code.
+func wantSlaveError(t *testing.T, err error, code engine.SlaveCode) *engine.SlaveError {
+	t.Helper()
+	var se *engine.SlaveError
+	if !errors.As(err, &se) || se.Code != code {
+		t.Fatalf("error %v, want a *SlaveError of %v", err, code)
+	}
+	return se
+}
+
+func wantState(t *testing.T, s interface{ State() engine.State }, want engine.State) {
+	t.Helper()
+	synctest.Wait()
+	if got := s.State(); got != want {
+		t.Fatalf("State() = %v, want %v", got, want)
+	}
+}
+
+func wantSignals(t *testing.T, f *fake, want ...string) {
+	t.Helper()
+	if got := f.proc.Signals(); !slices.Equal(got, want) {
+		t.Fatalf("the process got %q, want %q", got, want)
+	}
+}
+
+// wantGone waits for the end and returns Err.
+func wantGone(t *testing.T, f *fake) error {
+	t.Helper()
+	<-f.Done()
+	wantState(t, f, engine.Gone)
+	return f.Err()
+}
+
+// A v1 worker is active by its handshake, a v0 worker by its first heartbeat.
+func TestReady(t *testing.T) {
+	bubbles(t, func(t *testing.T, d codec.Dialect) {
+		f := spawnFake(t, engine.SlaveConfig{Dialect: d})
+		wantState(t, f, engine.Handshaking)
+		w := f.connect()
+		if err := w.send(handshake(f.UUID())); err != nil {
+			t.Fatal(err)
+		}
+		if d == codec.V1 {
+			wantState(t, f, engine.Active)
+		} else {
+			wantState(t, f, engine.Handshaking)
+		}
+		if err := w.send(heartbeat); err != nil {
+			t.Fatal(err)
+		}
+		w.want(t, heartbeat)
+		wantState(t, f, engine.Active)
+		if err := f.Ready(t.Context()); err != nil {
+			t.Errorf("Ready() = %v, want nil", err)
+		}
+	})
+}
+
+// The engine never beats by itself, and answers each heartbeat once.
+func TestHeartbeats(t *testing.T) {
+	bubbles(t, func(t *testing.T, d codec.Dialect) {
+		f := spawnFake(t, engine.SlaveConfig{Dialect: d})
+		w := f.worker()
+		for range 10 {
+			time.Sleep(29 * time.Second)
+			if err := w.send(heartbeat); err != nil {
+				t.Fatal(err)
+			}
+			w.want(t, heartbeat)
+		}
+		wantState(t, f, engine.Active)
+		if got := f.Stats().Channel.FramesOut; got != 11 {
+			t.Errorf("the engine sent %d frames, want 11", got)
+		}
+		wantSignals(t, f)
+	})
+}
+
+func TestNoHandshake(t *testing.T) {
+	bubbles(t, func(t *testing.T, d codec.Dialect) {
+		f := spawnFake(t, engine.SlaveConfig{Dialect: d})
+		silent := f.connect() // does not count, and is cut at the same time
+		f.proc.Write("one\ntwo\nthree")
+		se := wantSlaveError(t, f.Ready(t.Context()), engine.SlaveActivateTimeout)
+		wantSignals(t, f, "terminated at 5s", "killed at 7s")
+		if se.Status != "signal: killed" || fmt.Sprint(se.Output) != "[one two three]" {
+			t.Errorf("status %q, output %q, want those of the process", se.Status, se.Output)
+		}
+		if !strings.Contains(se.Error(), "three") {
+			t.Errorf("Error() = %q, want the last line in it", se)
+		}
+		silent.wantEnd(t)
+		if err := f.Err(); err != error(se) {
+			t.Errorf("Err() = %v, want what Ready returned", err)
+		}
+	})
+}
+
+// A v0 worker that shakes hands and does not beat is not active.
+func TestNoFirstHeartbeat(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := spawnFake(t, engine.SlaveConfig{Dialect: codec.V0})
+		w := f.connect()
+		if err := w.send(handshake(f.UUID())); err != nil {
+			t.Fatal(err)
+		}
+		wantSlaveError(t, f.Ready(t.Context()), engine.SlaveActivateTimeout)
+		wantSignals(t, f, "terminated at 5s", "killed at 7s")
+	})
+}
+
+// Connections that begin otherwise than with the slave's handshake are closed without a
+// word and counted, and the slave waits on (catalogue B10).
+func TestStrangers(t *testing.T) {
+	bubbles(t, func(t *testing.T, d codec.Dialect) {
+		f, begin := spawnFake(t, engine.SlaveConfig{Dialect: d}), time.Now()
+		bad := map[string]codec.Frame{
+			"foreign uuid": handshake("0d9d1ae1-6b44-4d61-9a3e-8d7a0e9a0001"),
+			"empty uuid":   handshake(""),
+			"upper case":   handshake(strings.ToUpper(f.UUID())),
+			"oversized":    handshake(strings.Repeat("x", 100_000)),
+			"heartbeat":    heartbeat,
+			"terminate":    terminate(1, "x"),
+			"chunk":        {Kind: codec.KindChunk, Session: 2, Payload: []byte("x")},
+			"invoke":       {Kind: codec.KindInvoke, Session: 2, Text: "x"},
+		}
+		for name, frame := range bad {
+			w := f.connect()
+			_ = w.send(frame) // the oversized one is cut in the middle
+			if got, _, err := w.next(); err == nil {
+				t.Errorf("%s: the engine answered %x, want an end", name, got)
+			}
+		}
+		for _, raw := range []string{
+			"GET / HTTP/1.1\r\n\r\n",
+			"\x94\x01\x00\x91\xdb\x00\x10\x00\x00", // a uuid of 1 MiB, of which nothing comes
+		} {
+			w := f.connect()
+			_, _ = w.Write([]byte(raw))
+			w.wantEnd(t)
+		}
+		_ = f.connect().Close()
+		if took := time.Since(begin); took != 0 {
+			t.Errorf("the strangers were cut after %v, want at once", took)
+		}
+
+		w := f.worker()
+		again := f.connect()
+		if err := again.send(handshake(f.UUID())); err != nil {
+			t.Fatal(err)
+		}
+		again.wantEnd(t)
+		synctest.Wait()
+		if got, want := f.Stats().Strangers, uint64(len(bad)+4); got != want {
+			t.Errorf("Stats().Strangers = %d, want %d", got, want)
+		}
+		wantState(t, f, engine.Active)
+		if err := w.send(heartbeat); err != nil {
+			t.Fatal(err)
+		}
+		w.want(t, heartbeat)
+	})
+}
+
+// A worker that stops beating is found out after HeartbeatTimeout, and gets no terminate.
+func TestSilentWorker(t *testing.T) {
+	bubbles(t, func(t *testing.T, d codec.Dialect) {
+		f := spawnFake(t, engine.SlaveConfig{Dialect: d})
+		w := f.worker()
+		call, err := f.Invoke(t.Context(), "event", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = call.Recv(t.Context())
+		var ce *channel.CloseError
+		if !errors.As(err, &ce) || ce.Code != channel.CodeDisowned {
+			t.Errorf("Recv() = %v, want the channel's error", err)
+		}
+		w.want(t, codec.Frame{Kind: codec.KindInvoke, Session: call.ID(), Text: "event"})
+		w.wantEnd(t)
+		wantSlaveError(t, wantGone(t, f), engine.SlaveHeartbeatTimeout)
+		wantSignals(t, f, "terminated at 30s", "killed at 32s")
+	})
+}
+
+// Any byte counts as life: a worker busy with sending is not dead.
+func TestBytesAreLife(t *testing.T) {
+	bubbles(t, func(t *testing.T, d codec.Dialect) {
+		f := spawnFake(t, engine.SlaveConfig{Dialect: d})
+		w := f.worker()
+		call, err := f.Invoke(t.Context(), "event", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 10 {
+			time.Sleep(20 * time.Second)
+			if err := w.send(codec.Frame{Kind: codec.KindChunk, Session: call.ID(), Payload: []byte("x")}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		wantState(t, f, engine.Active)
+		begin := time.Now()
+		wantSlaveError(t, wantGone(t, f), engine.SlaveHeartbeatTimeout)
+		if d := time.Since(begin); d < 30*time.Second || d > 62*time.Second {
+			t.Errorf("found silent after %v, want 30 s to 60 s, and 2 s more to be killed", d)
+		}
+	})
+}
+
+// The orderly end: terminate, its answer, the end of the channel, the process's own end.
+func TestTerminate(t *testing.T) {
+	bubbles(t, func(t *testing.T, d codec.Dialect) {
+		var told []error
+		f := spawnFake(t, engine.SlaveConfig{Dialect: d, OnGone: func(err error) { told = append(told, err) }})
+		w := f.worker()
+		go func() {
+			w.want(t, terminate(1, "bye"))
+			_ = w.send(terminate(1, "bye"))
+			w.wantEnd(t)
+			_ = w.Close()
+			time.Sleep(time.Second)
+			f.proc.Exit("exit status 0", true)
+		}()
+		for range 2 { // the second one waits for nothing
+			if err := f.Terminate(t.Context(), 1, "bye"); err != nil {
+				t.Errorf("Terminate() = %v, want nil", err)
+			}
+		}
+		wantSignals(t, f)
+		if st := f.Stats(); st.Status != "exit status 0" || st.State != engine.Gone {
+			t.Errorf("Stats() = %+v, want how the process ended", st)
+		}
+		if len(told) != 1 || told[0] != nil {
+			t.Errorf("OnGone was told %v, want nil once", told)
+		}
+		wantSlaveError(t, f.Ready(t.Context()), engine.SlaveInvalidState)
+		if _, err := f.Invoke(t.Context(), "event", nil); !notSent(err) {
+			t.Errorf("Invoke() = %v, want an error of what was not sent", err)
+		}
+	})
+}
+
+func notSent(err error) bool {
+	var se *session.Error
+	return errors.As(err, &se) && se.Delivery == session.NotSent
+}
+
+// What the worker does not finish before it answers a terminate is cut (catalogue B12).
+func TestTerminateCutsSessions(t *testing.T) {
+	bubbles(t, func(t *testing.T, d codec.Dialect) {
+		f := spawnFake(t, engine.SlaveConfig{Dialect: d})
+		w := f.worker()
+		call, err := f.Invoke(t.Context(), "event", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		go func() { _ = f.Terminate(t.Context(), 1, "bye") }()
+		w.want(t, codec.Frame{Kind: codec.KindInvoke, Session: call.ID(), Text: "event"})
+		w.want(t, terminate(1, "bye"))
+		wantState(t, f, engine.Terminating)
+		if _, err := f.Invoke(t.Context(), "event", nil); !notSent(err) {
+			t.Errorf("Invoke() = %v, want an error of what was not sent", err)
+		}
+		if err := w.send(
+			codec.Frame{Kind: codec.KindChunk, Session: call.ID(), Payload: []byte("half")},
+			terminate(1, "bye"),
+		); err != nil {
+			t.Fatal(err)
+		}
+		w.wantEnd(t)
+		if p, err := call.Recv(t.Context()); string(p) != "half" || err != nil {
+			t.Errorf("Recv() = %q, %v, want what came before the end", p, err)
+		}
+		_, err = call.Recv(t.Context())
+		var ce *channel.CloseError
+		if !errors.As(err, &ce) || ce.Code != channel.CodeTerminated {
+			t.Errorf("Recv() = %v, want the channel's error", err)
+		}
+		f.proc.Exit("exit status 0", true)
+		if err := wantGone(t, f); err != nil {
+			t.Errorf("Err() = %v, want nil", err)
+		}
+	})
+}
+
+// Both sides ask at the same time: both end clean, once (catalogue B13).
+func TestTerminateFromBothSides(t *testing.T) {
+	bubbles(t, func(t *testing.T, d codec.Dialect) {
+		for _, first := range []string{"engine", "worker"} {
+			f := spawnFake(t, engine.SlaveConfig{Dialect: d})
+			w := f.worker()
+			end := make(chan error, 1)
+			ask := func() { end <- f.Terminate(t.Context(), 1, "bye") }
+			if first == "engine" {
+				go ask()
+				synctest.Wait()
+			}
+			if err := w.send(terminate(1, "had enough")); err != nil {
+				t.Fatal(err)
+			}
+			if first == "worker" {
+				synctest.Wait()
+				go ask()
+			} else {
+				w.want(t, terminate(1, "bye"))
+			}
+			w.wantEnd(t)
+			f.proc.Exit("exit status 0", true)
+			err := <-end
+			if first == "engine" && err != nil {
+				t.Errorf("Terminate() = %v, want nil", err)
+			}
+			if first == "worker" {
+				wantSlaveError(t, err, engine.SlaveSuicide)
+			}
+			wantSignals(t, f)
+		}
+	})
+}
+
+// A worker that ignores a terminate gets SIGTERM, and one that ignores that SIGKILL.
+func TestTerminateIgnored(t *testing.T) {
+	timeouts := map[codec.Dialect]string{codec.V0: "5s", codec.V1: "10s"}
+	kills := map[codec.Dialect]string{codec.V0: "7s", codec.V1: "12s"}
+	bubbles(t, func(t *testing.T, d codec.Dialect) {
+		for _, stubborn := range []bool{false, true} {
+			f := spawnFake(t, engine.SlaveConfig{Dialect: d})
+			want := []string{"terminated at " + timeouts[d], "killed at " + kills[d]}
+			if !stubborn {
+				f.proc.OnSignal = func(syscall.Signal) { f.proc.Exit("signal: terminated", true) }
+				want = want[:1]
+			}
+			f.worker()
+			se := wantSlaveError(t, f.Terminate(t.Context(), 1, "bye"), engine.SlaveTerminateTimeout)
+			if wantStatus := []string{"signal: terminated", "signal: killed"}[len(want)-1]; se.Status != wantStatus {
+				t.Errorf("Status = %q, want %q", se.Status, wantStatus)
+			}
+			wantSignals(t, f, want...)
+		}
+	})
+}
+
+// Nobody hears a terminate before the handshake.
+func TestTerminateBeforeHandshake(t *testing.T) {
+	bubbles(t, func(t *testing.T, d codec.Dialect) {
+		f := spawnFake(t, engine.SlaveConfig{Dialect: d})
+		f.proc.OnSignal = func(syscall.Signal) { f.proc.Exit("signal: terminated", true) }
+		ready := make(chan error, 1)
+		go func() { ready <- f.Ready(t.Context()) }()
+		time.Sleep(time.Second)
+		if err := f.Terminate(t.Context(), 1, "bye"); err != nil {
+			t.Errorf("Terminate() = %v, want nil", err)
+		}
+		wantSlaveError(t, <-ready, engine.SlaveInvalidState)
+		wantSignals(t, f, "terminated at 1s")
+	})
+}
+
+// A handshake that comes when the slave is asked to end comes too late.
+func TestHandshakeTooLate(t *testing.T) {
+	bubbles(t, func(t *testing.T, d codec.Dialect) {
+		f := spawnFake(t, engine.SlaveConfig{Dialect: d})
+		go func() { _ = f.Terminate(t.Context(), 1, "bye") }()
+		wantState(t, f, engine.Terminating)
+		w := f.connect()
+		if err := w.send(handshake(f.UUID())); err != nil {
+			t.Fatal(err)
+		}
+		w.wantEnd(t)
+		wantState(t, f, engine.Terminating)
+		if n := f.Stats().Strangers; n != 1 {
+			t.Errorf("Stats().Strangers = %d, want 1", n)
+		}
+	})
+}
+
+// A context that ends before the worker does ends it by force.
+func TestTerminateContext(t *testing.T) {
+	bubbles(t, func(t *testing.T, d codec.Dialect) {
+		f := spawnFake(t, engine.SlaveConfig{Dialect: d})
+		f.worker()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		wantSlaveError(t, f.Terminate(ctx, 1, "bye"), engine.SlaveKilled)
+		wantSignals(t, f, "killed at 1s")
+	})
+}
+
+func TestKill(t *testing.T) {
+	bubbles(t, func(t *testing.T, d codec.Dialect) {
+		for _, ready := range []bool{false, true} {
+			f := spawnFake(t, engine.SlaveConfig{Dialect: d})
+			if ready {
+				f.worker()
+			}
+			f.Kill()
+			f.Kill()
+			wantSlaveError(t, wantGone(t, f), engine.SlaveKilled)
+			wantSignals(t, f, "killed at 0s")
+			f.Kill()
+		}
+	})
+}
+
+// A worker that wants to end is let go, with the time to do it.
+func TestWorkerTerminates(t *testing.T) {
+	bubbles(t, func(t *testing.T, d codec.Dialect) {
+		f := spawnFake(t, engine.SlaveConfig{Dialect: d})
+		w := f.worker()
+		if err := w.send(terminate(2, "broken"), terminate(1, "again")); err != nil {
+			t.Fatal(err)
+		}
+		w.wantEnd(t)
+		time.Sleep(4 * time.Second)
+		f.proc.Exit("exit status 3", true)
+		se := wantSlaveError(t, wantGone(t, f), engine.SlaveSuicide)
+		if se.WorkerCode != 2 || se.Reason != "broken" || se.Status != "exit status 3" {
+			t.Errorf("Err() = %+v, want the worker's code and reason", se)
+		}
+		wantSignals(t, f)
+	})
+}
+
+// A worker that closes its channel has two seconds to end, then it is made to.
+func TestWorkerHangsUp(t *testing.T) {
+	bubbles(t, func(t *testing.T, d codec.Dialect) {
+		for _, exits := range []bool{true, false} {
+			f := spawnFake(t, engine.SlaveConfig{Dialect: d})
+			w := f.worker()
+			call, err := f.Invoke(t.Context(), "event", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := w.send(codec.Frame{Kind: codec.KindChunk, Session: call.ID(), Payload: []byte("last words")}); err != nil {
+				t.Fatal(err)
+			}
+			_ = w.Close()
+			if p, err := call.Recv(t.Context()); string(p) != "last words" || err != nil {
+				t.Errorf("Recv() = %q, %v, want what was sent before", p, err)
+			}
+			if _, err := call.Recv(t.Context()); err == nil || err == io.EOF {
+				t.Errorf("Recv() = %v, want the channel's error", err)
+			}
+			wantState(t, f, engine.Terminating)
+			if exits {
+				f.proc.Exit("signal: killed", true)
+				wantSlaveError(t, wantGone(t, f), engine.SlaveExited)
+				wantSignals(t, f)
+				continue
+			}
+			wantSlaveError(t, wantGone(t, f), engine.SlaveControlIPC)
+			wantSignals(t, f, "terminated at 2s", "killed at 4s")
+		}
+	})
+}
+
+// A worker that breaks the protocol is ended, and the error says what it did.
+func TestWorkerBreaksProtocol(t *testing.T) {
+	bubbles(t, func(t *testing.T, d codec.Dialect) {
+		f := spawnFake(t, engine.SlaveConfig{Dialect: d})
+		f.proc.OnSignal = func(syscall.Signal) { f.proc.Exit("signal: terminated", true) }
+		w := f.worker()
+		if _, err := w.Write([]byte{0xc1}); err != nil {
+			t.Fatal(err)
+		}
+		se := wantSlaveError(t, wantGone(t, f), engine.SlaveControlIPC)
+		var ce *channel.CloseError
+		if !errors.As(se, &ce) || ce.Code != channel.CodeBadFrame {
+			t.Errorf("Err() = %v, want the channel's error in it", se)
+		}
+		wantSignals(t, f, "terminated at 0s")
+	})
+}
+
+// The process ends while it serves: its sessions do too.
+func TestProcessExits(t *testing.T) {
+	bubbles(t, func(t *testing.T, d codec.Dialect) {
+		f := spawnFake(t, engine.SlaveConfig{Dialect: d})
+		w := f.worker()
+		call, err := f.Invoke(t.Context(), "event", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.proc.Exit("signal: segmentation fault", false) // whose output a child still has
+		synctest.Wait()
+		_ = w.Close() // as the kernel does
+		if _, err := call.Recv(t.Context()); err == nil {
+			t.Error("Recv() = nil, want the channel's error")
+		}
+		se := wantSlaveError(t, wantGone(t, f), engine.SlaveExited)
+		if se.Status != "signal: segmentation fault" {
+			t.Errorf("Status = %q, want that of the process", se.Status)
+		}
+	})
+}
+
+// What a worker sent before it died is read, even if it comes after the news of its end.
+func TestLastWords(t *testing.T) {
+	bubbles(t, func(t *testing.T, d codec.Dialect) {
+		f := spawnFake(t, engine.SlaveConfig{Dialect: d})
+		ours, theirs := channel.Pair(channel.Script{BtoA: channel.Path{Latency: 2 * time.Second}})
+		f.Admit(ours)
+		w := newRaw(theirs, d)
+		if err := w.send(handshake(f.UUID()), heartbeat); err != nil {
+			t.Fatal(err)
+		}
+		call, err := f.Invoke(t.Context(), "event", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := w.send(codec.Frame{Kind: codec.KindChunk, Session: call.ID(), Payload: []byte("last words")}); err != nil {
+			t.Fatal(err)
+		}
+		_ = w.Close()
+		f.proc.Exit("exit status 1", true)
+		if p, err := call.Recv(t.Context()); string(p) != "last words" || err != nil {
+			t.Errorf("Recv() = %q, %v, want what was sent before", p, err)
+		}
+		wantSlaveError(t, wantGone(t, f), engine.SlaveExited)
+	})
+}
+
+// A leader that ends at SIGTERM leaves the rest of its group the time to end too.
+func TestGroupHasTime(t *testing.T) {
+	bubbles(t, func(t *testing.T, d codec.Dialect) {
+		for rest, want := range map[time.Duration]time.Duration{
+			time.Second: time.Second, time.Hour: 2 * time.Second,
+		} {
+			f := spawnFake(t, engine.SlaveConfig{Dialect: d})
+			f.proc.OnSignal = func(syscall.Signal) {
+				f.proc.Exit("signal: terminated", false)
+				time.AfterFunc(rest, func() { f.proc.Exit("", true) })
+			}
+			begin := time.Now()
+			_ = f.Terminate(t.Context(), 1, "bye")
+			if got := time.Since(begin); got != want {
+				t.Errorf("gone after %v, want %v", got, want)
+			}
+			time.Sleep(time.Hour) // for the timer
+		}
+	})
+}
+
+func TestSeal(t *testing.T) {
+	bubbles(t, func(t *testing.T, d codec.Dialect) {
+		code := map[codec.Dialect]int64{codec.V0: 1, codec.V1: 14}[d]
+		for _, busy := range []bool{false, true} {
+			f := spawnFake(t, engine.SlaveConfig{Dialect: d})
+			w := f.worker()
+			end := make(chan error, 1)
+			if busy {
+				call, err := f.Invoke(t.Context(), "event", nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				w.want(t, codec.Frame{Kind: codec.KindInvoke, Session: call.ID(), Text: "event"})
+				go func() { end <- f.Seal(t.Context()) }()
+				wantState(t, f, engine.Sealing)
+				if _, err := f.Invoke(t.Context(), "event", nil); !notSent(err) {
+					t.Errorf("Invoke() = %v, want an error of what was not sent", err)
+				}
+				if err := call.Close(); err != nil {
+					t.Fatal(err)
+				}
+				w.want(t, codec.Frame{Kind: codec.KindChoke, Session: call.ID()})
+				wantState(t, f, engine.Sealing)
+				if err := w.send(codec.Frame{Kind: codec.KindChoke, Session: call.ID()}); err != nil {
+					t.Fatal(err)
+				}
+			} else {
+				go func() { end <- f.Seal(t.Context()) }()
+			}
+			w.want(t, terminate(code, "slave is sealing"))
+			if err := w.send(terminate(code, "slave is sealing")); err != nil {
+				t.Fatal(err)
+			}
+			f.proc.Exit("exit status 0", true)
+			if err := <-end; err != nil {
+				t.Errorf("Seal() = %v, want nil", err)
+			}
+			if load := f.Stats().Load; load != 0 {
+				t.Errorf("Stats().Load = %d, want 0", load)
+			}
+		}
+	})
+}
+
+func TestSealTimeout(t *testing.T) {
+	bubbles(t, func(t *testing.T, d codec.Dialect) {
+		f := spawnFake(t, engine.SlaveConfig{Dialect: d, HeartbeatTimeout: -1})
+		f.proc.OnSignal = func(syscall.Signal) { f.proc.Exit("signal: terminated", true) }
+		f.worker()
+		if _, err := f.Invoke(t.Context(), "event", nil); err != nil {
+			t.Fatal(err)
+		}
+		wantSlaveError(t, f.Seal(t.Context()), engine.SlaveSealTimeout)
+		wantSignals(t, f, map[codec.Dialect]string{codec.V0: "terminated at 1m5s", codec.V1: "terminated at 1m10s"}[d])
+	})
+}
+
+func TestInvoke(t *testing.T) {
+	bubbles(t, func(t *testing.T, d codec.Dialect) {
+		f := spawnFake(t, engine.SlaveConfig{Dialect: d})
+		soon, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if _, err := f.Invoke(soon, "event", nil); !errors.Is(err, context.DeadlineExceeded) || !notSent(err) {
+			t.Errorf("Invoke() = %v, want the context's error", err)
+		}
+		w := f.worker()
+		var headers []codec.Header
+		if d == codec.V1 {
+			headers = []codec.Header{{Name: []byte("name"), Value: []byte("value")}}
+		}
+		call, err := f.Invoke(t.Context(), "event", headers)
+		if err != nil {
+			t.Fatal(err)
+		}
+		first := map[codec.Dialect]uint64{codec.V0: 1, codec.V1: 2}[d]
+		w.want(t, codec.Frame{Kind: codec.KindInvoke, Session: first, Text: "event", Headers: headers})
+		if err := w.send(
+			codec.Frame{Kind: codec.KindChunk, Session: first, Payload: []byte("answer")},
+			codec.Frame{Kind: codec.KindError, Session: first, Category: 42, Code: 7, Text: "told to fail"},
+		); err != nil {
+			t.Fatal(err)
+		}
+		if p, err := call.Recv(t.Context()); string(p) != "answer" || err != nil {
+			t.Errorf("Recv() = %q, %v", p, err)
+		}
+		_, err = call.Recv(t.Context())
+		var se *session.Error
+		if !errors.As(err, &se) || !se.Remote || se.Code != 7 || se.Message != "told to fail" {
+			t.Errorf("Recv() = %v, want the worker's error", err)
+		}
+		if st := f.Stats(); st.Invoked != 1 || st.Load != 1 || st.State != engine.Active {
+			t.Errorf("Stats() = %+v, want one session, half open", st)
+		}
+		if err := call.Close(); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if st := f.Stats(); st.Load != 0 {
+			t.Errorf("Stats().Load = %d, want 0", st.Load)
+		}
+	})
+}
+
+type panicking struct{}
+
+func (panicking) Write([]byte) (int, error) { panic("writer") }
+
+// What the user's functions do wrong does not keep a slave from its end.
+func TestUserPanics(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log strings.Builder
+		f := spawnFake(t, engine.SlaveConfig{
+			Output: panicking{}, OnGone: func(error) { panic("gone") },
+			Logger: slog.New(slog.NewTextHandler(&log, nil)),
+		})
+		f.proc.Write("one\n")
+		f.proc.Write("two\n")
+		f.proc.Exit("exit status 1", true)
+		se := wantSlaveError(t, wantGone(t, f), engine.SlaveExited)
+		if fmt.Sprint(se.Output) != "[one two]" {
+			t.Errorf("Output = %q, want both lines", se.Output)
+		}
+		if !strings.Contains(log.String(), "Output panicked") || !strings.Contains(log.String(), "OnGone panicked") {
+			t.Errorf("the log says %q, want both panics", &log)
+		}
+	})
+}
+
+// The last lines are kept, and long ones are cut.
+func TestOutput(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var all strings.Builder
+		f := spawnFake(t, engine.SlaveConfig{Output: &all, MaxOutputLines: 3})
+		long := strings.Repeat("x", 10_000)
+		for i := range 10 {
+			f.proc.Write(fmt.Sprintf("line %d\n", i))
+		}
+		f.proc.Write(long[:7000])
+		f.proc.Write(long[7000:] + "\n\nno end")
+		synctest.Wait()
+		want := []string{long[:4096], "", "no end"}
+		if got := f.Output(); !slices.Equal(got, want) {
+			t.Errorf("Output() = %.40q, want %.40q", got, want)
+		}
+		f.proc.Exit("exit status 1", true)
+		<-f.Done()
+		if got := f.Output(); !slices.Equal(got, want) {
+			t.Errorf("Output() = %.40q, want %.40q", got, want)
+		}
+		if n := all.Len(); n != 10*len("line 0\n")+len(long)+len("\n\nno end") {
+			t.Errorf("Output got %d bytes, want all", n)
+		}
+	})
+}
+
+func TestSlaveCodes(t *testing.T) {
+	for code, want := range map[engine.SlaveCode]string{
+		engine.SlaveHeartbeatTimeout: "heartbeat_timeout", engine.SlaveExited: "exited", 77: "SlaveCode(77)",
+	} {
+		if got := code.String(); got != want {
+			t.Errorf("String() = %q, want %q", got, want)
+		}
+	}
+}
+
+func TestBadConfig(t *testing.T) {
+	for name, cfg := range map[string]engine.SlaveConfig{
+		"no command": {},
+		"no program": {Command: []string{""}},
+		"dialect":    {Command: []string{"x"}, Dialect: 2},
+		"sessions": {Command: []string{"x"}, Sessions: session.Config{
+			Channel: channel.Config{HighWaterBytes: 1, LowWaterBytes: 2},
+		}},
+	} {
+		if s, err := engine.Spawn(t.Context(), cfg); err == nil {
+			s.Kill()
+			t.Errorf("%s: Spawn() = nil, want an error", name)
+		}
+	}
+}
