@@ -1,0 +1,48 @@
+package service
+
+import (
+	"math"
+	"math/bits"
+	"math/rand/v2"
+	"time"
+)
+
+// Backoff says how long to wait before an attempt is repeated: a random time of which the
+// bound doubles with each failure (protocol: links between locators, whose 1, 2, 4 ... 32 s
+// are the defaults; the randomness keeps those who failed together from coming back
+// together). It is a value without a state.
+type Backoff struct {
+	// Base is the bound behind the first failure. If zero, 1 s. If negative, there is no
+	// wait at all.
+	Base time.Duration
+	// Max is what the bound does not exceed. If zero, 32 s. If negative, no limit.
+	Max time.Duration
+}
+
+// Delay returns how long to wait behind failure number n, the first of which is 0: a time
+// from 0 to the bound, both of which it may be, evenly distributed by one number of src.
+func (b Backoff) Delay(n int, src rand.Source) time.Duration {
+	d, _ := bits.Mul64(src.Uint64(), uint64(b.bound(n))+1)
+	return time.Duration(d)
+}
+
+func (b Backoff) bound(n int) time.Duration {
+	base, most := b.Base, b.Max
+	if base == 0 {
+		base = time.Second
+	}
+	switch {
+	case most == 0:
+		most = 32 * time.Second
+	case most < 0:
+		most = math.MaxInt64
+	}
+	d := max(base, 0)
+	for ; n > 0 && d > 0 && d < most; n-- {
+		if d > most/2 {
+			return most
+		}
+		d *= 2
+	}
+	return min(d, most)
+}
