@@ -41,7 +41,7 @@ var core = layers{
 	{pkg: "worker", imports: []string{"session", "channel", "codec", "fsm", "internal/invariants"}},
 	{
 		pkg:     "engine",
-		imports: []string{"service", "session", "channel", "codec", "fsm", "internal/invariants"},
+		imports: []string{"engine/storage", "service", "session", "channel", "codec", "fsm", "internal/invariants"},
 		tests:   []string{"worker"}, // to run one in the same process
 	},
 	{pkg: "engine/storage"},
