@@ -37,6 +37,10 @@ type Direction struct {
 // Closed reports whether the last frame was accepted. Any goroutine.
 func (d *Direction) Closed() bool { return d.closed.Load() }
 
+// Close closes the direction of a session that never sends; the channel does not know it
+// yet. Any goroutine.
+func (d *Direction) Close() { d.closed.Store(true) }
+
 // Part says which part of its session a frame is.
 type Part uint8
 

@@ -24,6 +24,8 @@ func (e events) OnMessage(m *codec.Message, headers []codec.Header) {
 	switch {
 	case t.cfg.Role == Engine && !t.shaken:
 		t.handshake(m)
+	case t.cfg.Role == Client || t.cfg.Role == Server:
+		t.messageOfCalls(m, headers)
 	case t.ch.Dialect() == codec.V0:
 		t.messageV0(m, headers)
 	default:
@@ -61,6 +63,7 @@ func (t *Table) lost(s *Session, err *channel.CloseError) {
 		cut.Delivery = NotSent
 	}
 	s.cutOff(cut)
+	s.tellEnded()
 }
 
 // bad closes the channel: the peer broke the protocol in a way that concerns all.
@@ -188,7 +191,8 @@ func (t *Table) invoked(m *codec.Message, headers []codec.Header) {
 	case t.ids.count >= t.cfg.MaxSessions:
 		t.refuse(m.Session, CodeTooManySessions, "too many sessions are open")
 	default:
-		s := t.newSession(string(m.Payload))
+		stream := Stream(t.ch.Dialect())
+		s := t.newSession(string(m.Payload), stream, stream)
 		s.id = m.Session
 		s.headers = cloneHeaders(headers)
 		t.install(s)
@@ -231,4 +235,32 @@ func (t *Table) toSession(m *codec.Message) {
 	default:
 		t.counts.late.inc()
 	}
+}
+
+// repeated drops a message of a direction that has ended. Where the live runtime closes
+// the connection for it, so do we.
+func (t *Table) repeated() {
+	if t.strict && !t.lenient {
+		t.bad(channel.CodeBadSession, "a message behind the last one of its session")
+		return
+	}
+	t.counts.repeated.inc()
+}
+
+// misplaced is a message that the graph does not have now, likewise.
+func (t *Table) misplaced(s *Session) {
+	if t.strict {
+		t.bad(channel.CodeBadType, "a message that may not come now")
+		return
+	}
+	t.failSession(s, CodeUnknownType, "a message of this type may not come now")
+}
+
+// malformed is a chunk without data, likewise.
+func (t *Table) malformed(s *Session) {
+	if t.strict {
+		t.bad(channel.CodeBadFrame, "a chunk without data")
+		return
+	}
+	t.failSession(s, CodeMalformed, "a chunk without data")
 }

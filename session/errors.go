@@ -82,7 +82,18 @@ func (e *Error) Unwrap() error { return e.Err }
 // ErrClosed is returned by sends behind our own last frame.
 var ErrClosed = errors.New("session: our direction is closed")
 
-var errWorkerOpens = errors.New("session: a worker opens no sessions")
+// ErrGraph is wrapped by the error of a send that the dispatch graph of our direction
+// does not allow now. Nothing was sent.
+var ErrGraph = errors.New("session: the graph does not have this message now")
+
+var (
+	errNoInvokes = errors.New("session: only the engine's end of a link invokes events")
+	errNoCalls   = errors.New("session: only a client calls methods, and in v1 the service that it is connected to")
+)
+
+// codeV0Invocation is what a v0 service answers to a call that it does not know
+// (protocol: services in v0).
+const codeV0Invocation = 1
 
 // maxErrorBytes of an error's message; the rest is not sent. An error must go out
 // whatever it says.

@@ -1,6 +1,10 @@
 package session
 
-import "github.com/sluice-rpc/sluice/codec"
+import (
+	"strconv"
+
+	"github.com/sluice-rpc/sluice/codec"
+)
 
 // Kind says what a message is to its receiver.
 type Kind uint8
@@ -12,6 +16,21 @@ const (
 	Fault             // an error: it ends the direction, whatever Next says
 	Choke             // the end of a stream, likewise
 )
+
+// String returns "chunk", "value", "error" or "choke".
+func (k Kind) String() string {
+	switch k {
+	case Chunk:
+		return "chunk"
+	case Value:
+		return "value"
+	case Fault:
+		return "error"
+	case Choke:
+		return "choke"
+	}
+	return "kind " + strconv.Itoa(int(k))
+}
 
 // Graph is the state of one direction of a session: the messages that may come now,
 // and for each the state behind it (protocol: dispatch trees). It is immutable and

@@ -17,14 +17,18 @@ const (
 
 // batch is a run of chunks in one buffer.
 type batch struct {
-	data []byte
-	ends []int
-	at   int // the next one to be read
+	data  []byte
+	ends  []int
+	slots []*Slot // of each, if their session is mixed
+	at    int     // the next one to be read
 }
 
-func (b *batch) add(p []byte) {
+func (b *batch) add(p []byte, slot *Slot) {
 	b.data = append(b.data, p...)
 	b.ends = append(b.ends, len(b.data))
+	if slot != nil {
+		b.slots = append(b.slots, slot)
+	}
 }
 
 // next returns the next chunk, which is dead at the next call. When there is none left
@@ -42,7 +46,7 @@ func (b *batch) next() ([]byte, bool) {
 		invariants.Poison(b.data[before:from])
 	}
 	if b.at == len(b.ends) {
-		b.data, b.ends, b.at = b.data[:0], b.ends[:0], 0
+		b.data, b.ends, b.slots, b.at = b.data[:0], b.ends[:0], b.slots[:0], 0
 		if cap(b.data) > keepBatch {
 			b.data = nil
 		}
@@ -67,9 +71,9 @@ type inbox struct {
 }
 
 // put adds a copy of p and reports whether the inbox is then full. On the loop.
-func (in *inbox) put(p []byte, limit int) (full bool) {
+func (in *inbox) put(p []byte, slot *Slot, limit int) (full bool) {
 	in.mu.Lock()
-	in.fill.add(p)
+	in.fill.add(p, slot)
 	in.signalLocked()
 	in.mu.Unlock()
 	if in.left.Add(int64(len(p)+chunkCost)) < int64(limit) {
@@ -131,6 +135,19 @@ func (in *inbox) take() (p []byte, wait chan struct{}, err error) {
 		in.wait = make(chan struct{}, 1)
 	}
 	return nil, in.wait, nil
+}
+
+// slot returns the place in the graph of what take last returned, for a mixed session.
+func (in *inbox) slot() *Slot { return in.drain.slots[in.drain.at-1] }
+
+// RecvMessage is Recv for a session whose peer may send more than one kind of message: it
+// also returns which one it is. For the stock graphs, where Recv says it all, slot is nil.
+func (s *Session) RecvMessage(ctx context.Context) (slot *Slot, p []byte, err error) {
+	p, err = s.Recv(ctx)
+	if err == nil && s.mixed {
+		slot = s.in.slot()
+	}
+	return slot, p, err
 }
 
 // Recv waits for the next chunk of the peer. The chunk is lent: dead at the next Recv.

@@ -19,6 +19,7 @@ type pauses struct {
 	owner    bool       // the Owner is among them
 	full     bool       // the output was full since they were last told: others queue behind
 	waiting  int        // bytes that were refused, or came meanwhile
+	since    time.Time  // when waiting last reached its limit
 	accepted uint64     // frames that found room
 }
 
@@ -74,12 +75,15 @@ func (t *Table) unpark(s *Session) {
 	i := slices.Index(t.pause.parked, s)
 	t.pause.parked = slices.Delete(t.pause.parked, i, i+1)
 	if len(t.pause.parked) == 0 {
-		t.pause.timer.Stop()
+		if t.pause.reasons&pauseWaiting == 0 {
+			t.pause.timer.Stop()
+		}
 		t.setPause(pauseInbox, false)
 	}
 }
 
-// pausedLong fails the sessions whose readers did not read at all for MaxPause.
+// pausedLong fails the sessions whose readers did not read at all for MaxPause, and those
+// that were paused and keep too much.
 func (t *Table) pausedLong() {
 	now, next := time.Now(), t.cfg.MaxPause
 	for _, s := range slices.Clone(t.pause.parked) {
@@ -95,7 +99,11 @@ func (t *Table) pausedLong() {
 			t.failSession(s, CodeOverflow, "the handler does not read what was sent to it")
 		}
 	}
-	if len(t.pause.parked) > 0 {
+	held := t.heldLong(now)
+	if held > 0 {
+		next = min(next, held)
+	}
+	if held > 0 || len(t.pause.parked) > 0 {
 		t.pause.timer.Reset(next)
 	}
 }
@@ -105,8 +113,11 @@ func (t *Table) pausedLong() {
 func (t *Table) wantRoom(s *Session, refused int) {
 	t.pause.full = true
 	if s.handler != nil && !s.hungry {
-		s.hungry, s.refused = true, refused
-		t.wait(s, refused)
+		s.hungry = true
+		if !s.duplex { // else it is counted where it came from
+			s.refused = refused
+			t.wait(s, refused)
+		}
 		t.pause.hungry = append(t.pause.hungry, s)
 	}
 }
@@ -125,7 +136,36 @@ func (t *Table) wantOpen() {
 func (t *Table) wait(s *Session, n int) {
 	s.waiting += n
 	t.pause.waiting += n
-	t.setPause(pauseWaiting, t.pause.waiting >= t.cfg.InboxBytes)
+	still := t.pause.waiting >= t.cfg.InboxBytes
+	if still && t.pause.reasons&pauseWaiting == 0 {
+		t.pause.since = time.Now()
+		if !t.pause.timer.Active() {
+			t.pause.timer.Reset(t.cfg.MaxPause)
+		}
+	}
+	t.setPause(pauseWaiting, still)
+}
+
+// heldLong fails the paused session that keeps most, if the channel has stood still for
+// MaxPause. It returns how long to wait before the next look, 0 if there is no need.
+func (t *Table) heldLong(now time.Time) time.Duration {
+	if t.pause.reasons&pauseWaiting == 0 {
+		return 0
+	}
+	if wait := t.cfg.MaxPause - now.Sub(t.pause.since); wait > 0 {
+		return wait
+	}
+	var most *Session
+	for _, s := range t.ids.all() {
+		if s.held && (most == nil || s.waiting > most.waiting) {
+			most = s
+		}
+	}
+	if most != nil {
+		t.failSession(most, CodeOverflow, "more was sent than can be kept for it")
+	}
+	t.pause.since = now
+	return t.cfg.MaxPause
 }
 
 // owe keeps a last frame until there is room for it. Until then nothing is read, so that

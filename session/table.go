@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
 	"time"
 
@@ -17,6 +18,8 @@ type Role uint8
 const (
 	Worker Role = iota // the peer is an engine: it invokes, beats and terminates
 	Engine             // the peer is a worker: it shakes hands, beats and answers
+	Client             // the peer is a service, and we are the side that connected
+	Server             // the peer is a client, and we are the side that accepted
 )
 
 // Owner is told what concerns the whole channel. All calls come on the loop and must
@@ -40,7 +43,8 @@ type Owner interface {
 
 // Config sets up a Table. A zero field means its default, a negative one no limit.
 type Config struct {
-	// Channel is passed on. Its dialect is the table's. FirstSession is set.
+	// Channel is passed on. Its dialect is the table's. FirstSession is set, but for a
+	// Client that has one: some count from 2 (protocol: channels).
 	Channel channel.Config
 	// Role of our end.
 	Role Role
@@ -105,9 +109,26 @@ func (c *Config) setDefaults() error {
 	if c.Channel.Logger == nil {
 		c.Channel.Logger = c.Logger
 	}
-	c.Channel.FirstSession = 1
-	if c.Channel.Dialect == codec.V1 {
-		c.Channel.FirstSession = 2 // 1 is the control channel of a worker link
+	return c.setRole()
+}
+
+// setRole sets what depends on our end of the link.
+func (c *Config) setRole() error {
+	first := &c.Channel.FirstSession
+	switch {
+	case c.Role == Client && *first >= acceptedFirst:
+		return fmt.Errorf("session: Config.Channel.FirstSession is %d, want less than 1<<62", *first)
+	case c.Role == Client:
+		*first = max(*first, 1)
+	case c.Role == Server:
+		if _, ok := c.Owner.(Callee); !ok {
+			return fmt.Errorf("session: Config.Owner of a Server must be a Callee")
+		}
+		*first = acceptedFirst
+	case c.Channel.Dialect == codec.V1:
+		*first = 2 // 1 is the control channel of a worker link
+	default:
+		*first = 1
 	}
 	return nil
 }
@@ -119,9 +140,15 @@ type Table struct {
 	ch      *channel.Channel
 	log     *slog.Logger
 	ids     ids
-	highest uint64 // number that either side opened
+	highest uint64 // number that the peer opened; on a link of workers, that either did
 	shaken  bool   // the peer's handshake came (Engine)
 	pause   pauses
+
+	// where methods are called
+	callee      Callee // nil: the peer may not call
+	highestOurs uint64
+	strict      bool // what the live runtime closes connections for, we close them for
+	lenient     bool // a session was ended here before the peer ended it: frames may come late
 
 	cancels, strays, beats budget
 	counts                 counters
@@ -133,7 +160,10 @@ func New(cfg Config) (*Table, error) {
 	if err := cfg.setDefaults(); err != nil {
 		return nil, err
 	}
-	t := &Table{cfg: cfg, log: cfg.Logger}
+	t := &Table{cfg: cfg, log: cfg.Logger, strict: cfg.Role == Server && cfg.Channel.Dialect == codec.V1}
+	if cfg.Role == Client || cfg.Role == Server {
+		t.callee, _ = cfg.Owner.(Callee)
+	}
 	t.cancels = budget{limit: cfg.MaxCancels, per: 10 * time.Second}
 	t.strays = budget{limit: cfg.MaxStrays, per: 10 * time.Second}
 	t.beats = budget{limit: cfg.MaxHeartbeats, per: time.Second}
@@ -153,24 +183,13 @@ func (t *Table) Channel() *channel.Channel { return t.ch }
 func (t *Table) Len() int { return t.ids.count }
 
 // Open invokes event at the peer on a new session that h serves; the session is
-// installed when Open returns. Only the Engine's end opens sessions.
+// installed when Open returns. Only the Engine's end invokes.
 func (t *Table) Open(event string, headers []codec.Header, h Handler) (*Session, error) {
 	s, f, err := t.prepare(event, headers, h)
 	if err != nil {
 		return nil, notSent(err)
 	}
-	err = channel.ErrFull // behind those who were refused before
-	if !t.pause.full {
-		err = t.ch.SendOf(s, &f, channel.First)
-	}
-	if err != nil {
-		if err == channel.ErrFull {
-			t.wantOpen()
-		}
-		return nil, notSent(err)
-	}
-	t.pause.accepted++
-	return s, nil
+	return t.open(s, &f, channel.First)
 }
 
 // OpenOffLoop is Open for every other goroutine. With a nil Handler the session is read
@@ -189,10 +208,11 @@ func (t *Table) OpenOffLoop(ctx context.Context, event string, headers []codec.H
 // prepare makes a session of ours and its opening frame. A worker opens none: an engine
 // drops the connection of one that does (protocol: worker).
 func (t *Table) prepare(event string, headers []codec.Header, h Handler) (*Session, codec.Frame, error) {
-	if t.cfg.Role == Worker {
-		return nil, codec.Frame{}, errWorkerOpens
+	if t.cfg.Role != Engine {
+		return nil, codec.Frame{}, errNoInvokes
 	}
-	s := t.newSession(event)
+	stream := Stream(t.ch.Dialect())
+	s := t.newSession(event, stream, stream)
 	s.handler = h
 	return s, codec.Frame{Kind: codec.KindInvoke, Text: event, Headers: headers}, nil
 }
@@ -202,15 +222,27 @@ func notSent(err error) error {
 	return &Error{Message: "the session was not opened", Delivery: NotSent, Err: err}
 }
 
-func (t *Table) newSession(event string) *Session {
-	return &Session{t: t, event: event, rx: Stream(t.ch.Dialect()), openedAt: -1}
+// newSession returns a session in which we may send tx and the peer rx.
+func (t *Table) newSession(event string, tx, rx *Graph) *Session {
+	s := &Session{t: t, event: event, rx: rx, openedAt: -1, stream: tx == Streaming || tx == StreamingV0}
+	s.mixed = rx != nil && rx != Streaming && rx != StreamingV0 && rx != Primitive
+	s.state.Store(tx)
+	if rx == nil {
+		s.in.ended = io.EOF
+	}
+	return s
 }
 
 // install puts a session into the table.
 func (t *Table) install(s *Session) {
 	s.installed = true
 	t.ids.put(s)
-	t.highest = max(t.highest, s.id)
+	if s.openedAt >= 0 {
+		t.highestOurs = s.id
+	}
+	if t.cfg.Role == Engine {
+		t.highest = s.id
+	}
 	t.counts.opened.inc()
 	t.counts.open.Store(int64(t.ids.count))
 }
@@ -231,6 +263,7 @@ func (t *Table) settle(s *Session) {
 	if t.cfg.OnSettled != nil {
 		t.cfg.OnSettled(s)
 	}
+	s.tellEnded()
 }
 
 // failSession ends a session because of what the peer did in it.
@@ -255,6 +288,7 @@ func (t *Table) End(code int64, why string) {
 func (t *Table) endSession(s *Session, code int64, why string) {
 	e := &Error{Category: CategoryWorker, Code: code, Message: why}
 	s.cutting = true
+	t.lenient = t.lenient || s.rx != nil
 	first := s.markCut(e)
 	_ = s.SendError(e.Category, e.Code, e.Message)
 	if first {

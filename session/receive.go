@@ -1,0 +1,218 @@
+package session
+
+import (
+	"io"
+	"math"
+
+	"github.com/sluice-rpc/sluice/codec"
+	"github.com/sluice-rpc/sluice/internal/invariants"
+)
+
+// receive takes one message of the peer.
+func (s *Session) receive(m *codec.Message) {
+	if s.rx == nil {
+		s.t.repeated()
+		return
+	}
+	slot := s.rx.Slot(m.Type)
+	if slot == nil {
+		s.t.misplaced(s)
+		return
+	}
+	s.rx, s.slot = slot.Next, slot
+	switch slot.Kind {
+	case Chunk:
+		s.gotChunk(m)
+	case Value:
+		s.gotData(m.Args)
+	case Choke:
+		s.rx = nil
+	case Fault:
+		s.gotError(m)
+	}
+	if s.rx == nil {
+		s.peerEnded()
+		s.t.settle(s)
+	}
+}
+
+func (s *Session) gotChunk(m *codec.Message) {
+	if m.Payload == nil {
+		s.t.malformed(s)
+		return
+	}
+	if len(m.Payload) > 0 {
+		s.empty = 0
+	} else if s.empty++; s.empty > maxEmptyChunks {
+		s.t.flood("chunks without payload")
+		return
+	}
+	s.gotData(m.Payload)
+}
+
+func (s *Session) gotData(p []byte) {
+	if s.ignored {
+		return
+	}
+	switch {
+	case s.keeping():
+		s.kept++
+		s.in.put(p, s.keptSlot(), math.MaxInt)
+		s.t.wait(s, len(p)+chunkCost)
+	case s.handler == nil:
+		if s.in.put(p, s.keptSlot(), s.t.cfg.InboxBytes) && s.rx != nil { // else nothing more will come
+			s.t.park(s)
+		}
+	default:
+		s.handler.OnChunk(s, p)
+	}
+}
+
+// keeping reports that the handler is told later.
+func (s *Session) keeping() bool { return s.held || s.kept > 0 || s.hungry && !s.duplex }
+
+// keptSlot returns the message's place in the graph if that cannot be known otherwise.
+func (s *Session) keptSlot() *Slot {
+	if s.mixed {
+		return s.slot
+	}
+	return nil
+}
+
+func (s *Session) dropKept() {
+	s.kept, s.keptEnd, s.refused = 0, false, 0
+	s.t.wait(s, -s.waiting)
+}
+
+// Slot returns the message of the graph that OnChunk is being called for. On the loop,
+// within OnChunk.
+func (s *Session) Slot() *Slot { return s.slot }
+
+// Pause keeps what comes from the peer until Resume. A session without a Handler must
+// have one by then. What all sessions keep is bounded by Config.InboxBytes: beyond it the
+// channel stands still, and after Config.MaxPause the paused session that keeps most
+// fails. An error of the peer, or the loss of the channel, is told at once. On the loop.
+func (s *Session) Pause() { s.held = true }
+
+// Resume hands over what was kept, until the handler pauses again or fills the output. On
+// the loop.
+func (s *Session) Resume() {
+	if s.held {
+		s.held = false
+		s.handOver()
+	}
+}
+
+// tellWritable tells the handler of room, unless it has ended meanwhile, and hands over
+// what was kept for it until it fills the output again.
+func (s *Session) tellWritable() {
+	hungry := s.hungry
+	s.t.wait(s, -s.refused)
+	s.hungry, s.refused = false, 0
+	if w, ok := s.handler.(Writable); hungry && ok {
+		w.OnWritable(s)
+	}
+	s.handOver()
+}
+
+// handOver gives the handler what was kept for it, unless that is under way.
+func (s *Session) handOver() {
+	if s.handing {
+		return
+	}
+	s.handing = true
+	for s.kept > 0 && !s.held && (s.duplex || !s.hungry) {
+		s.kept--
+		p, _, _ := s.in.take()
+		s.t.wait(s, -len(p)-chunkCost)
+		if s.mixed {
+			s.slot = s.in.slot()
+		}
+		s.handler.OnChunk(s, p)
+		invariants.Poison(p)
+	}
+	s.handing = false
+	if s.keptEnd && !s.keeping() {
+		s.keptEnd = false
+		s.peerEnded() // or keeps it again
+		s.t.settle(s)
+	}
+}
+
+// peerEnded is the good end of the peer's direction. If the last message was an error, or
+// the session was cut while it was handed over, both faces know already.
+func (s *Session) peerEnded() {
+	switch {
+	case s.ignored || s.Err() != nil:
+	case s.keeping():
+		s.keptEnd = true
+	case s.handler != nil:
+		s.handler.OnChoke(s)
+	default:
+		s.in.end(io.EOF)
+	}
+}
+
+func (s *Session) gotError(m *codec.Message) {
+	e := &Error{Remote: true}
+	category, code, message, ok := codec.DecodeError(m)
+	if ok {
+		e.Category, e.Code, e.Message = category, code, string(message)
+	} else {
+		e.Message = "malformed"
+	}
+	s.rx = nil
+	s.t.cancelled(s)
+	s.cutOff(e)
+}
+
+// cutOff ends both faces of a session, once.
+func (s *Session) cutOff(e *Error) {
+	if s.markCut(e) {
+		s.tellCut(e)
+	}
+}
+
+// markCut notes why the session will not go on; false if it was cut before.
+func (s *Session) markCut(e *Error) bool {
+	s.end.Lock()
+	defer s.end.Unlock()
+	if s.end.cut != nil {
+		return false
+	}
+	s.end.cut = e
+	return true
+}
+
+// tellCut tells both faces that the session will not go on. A handler that waited for
+// room is told of nothing else any more.
+func (s *Session) tellCut(e *Error) {
+	s.end.Lock()
+	cancel := s.end.cancel
+	s.end.Unlock()
+	if cancel != nil {
+		cancel(e)
+	}
+	s.in.end(e)
+	s.t.unpark(s)
+	s.hungry = false
+	s.dropKept()
+	if s.handler != nil {
+		s.handler.OnError(s, e)
+	}
+}
+
+// unpark has the table go on reading; posted by the reader of a full inbox.
+func (s *Session) unpark() { s.t.unpark(s) }
+
+// tellEnded tells who asked by onEnded, once.
+func (s *Session) tellEnded() {
+	if f := s.ended; f != nil {
+		s.ended = nil
+		f()
+	}
+}
+
+// onEnded has f called on the loop when the session has left the table: both directions
+// have ended, or the channel is lost.
+func (s *Session) onEnded(f func()) { s.ended = f }
