@@ -6,9 +6,37 @@ import (
 	"strings"
 )
 
-// CategorySlave is the category of slave codes in v1 errors (protocol: error
+// The categories of errors that an application's clients get in v1 (protocol: error
 // categories).
-const CategorySlave = 0x53FF
+const (
+	CategoryNode     = 0x51FF // NodeCode
+	CategoryOverseer = 0x52FF // OverseerCode
+	CategorySlave    = 0x53FF // SlaveCode
+)
+
+// NodeCode is a code of CategoryNode.
+type NodeCode int64
+
+// The codes of CategoryNode (protocol: error categories).
+const (
+	NodeDeadline          NodeCode = 1 // the request expired in the queue
+	NodeResource          NodeCode = 2
+	NodeTimeout           NodeCode = 3 // the request ran for too long
+	NodeInvalidAssignment NodeCode = 4
+	NodeAlreadyStarted    NodeCode = 5
+	NodeNotRunning        NodeCode = 6
+	NodeUncaughtSpool     NodeCode = 7
+	NodeUncaughtPublish   NodeCode = 8
+)
+
+// OverseerCode is a code of CategoryOverseer.
+type OverseerCode int64
+
+// The codes of CategoryOverseer (protocol: error categories).
+const (
+	OverseerQueueFull OverseerCode = 1
+	OverseerPoolFull  OverseerCode = 2
+)
 
 // SlaveCode says why a slave ended. It is also the code of a v1 terminate.
 type SlaveCode int64
@@ -24,7 +52,9 @@ const (
 	SlaveControlIPC       SlaveCode = 10  // its channel ended
 	SlaveShutdown         SlaveCode = 11  // the engine shuts down
 	SlaveSuicide          SlaveCode = 12  // it asked to end
+	SlaveIdle             SlaveCode = 13  // it had nothing to do for too long
 	SlaveSealed           SlaveCode = 14  // sealing is over
+	SlaveSpawnFailed      SlaveCode = 1   // its process could not be started
 	SlaveExited           SlaveCode = 100 // its process ended by itself
 	SlaveKilled           SlaveCode = 101 // Kill was called
 )
@@ -38,7 +68,9 @@ var slaveCodeNames = map[SlaveCode]string{
 	SlaveControlIPC:       "control_ipc",
 	SlaveShutdown:         "overseer_shutdowning",
 	SlaveSuicide:          "committed_suicide",
+	SlaveIdle:             "slave_idle",
 	SlaveSealed:           "slave_is_sealing",
+	SlaveSpawnFailed:      "spawn_timeout",
 	SlaveExited:           "exited",
 	SlaveKilled:           "killed",
 }
