@@ -219,6 +219,10 @@ func (c *Channel) fire(from State, e event) bool {
 	return ok && c.state.CompareAndSwap(uint32(from), uint32(to))
 }
 
+// SameLoop reports whether two channels that were connected or attached are owned by one
+// loop: then code that runs on it may use both.
+func (c *Channel) SameLoop(other *Channel) bool { return c.loop == other.loop }
+
 // State returns the present state. Any goroutine.
 func (c *Channel) State() State { return State(c.state.Load()) }
 

@@ -107,8 +107,11 @@ func (s *Session) Resume() {
 // what was kept for it until it fills the output again.
 func (s *Session) tellWritable() {
 	hungry := s.hungry
-	s.t.wait(s, -s.refused)
-	s.hungry, s.refused = false, 0
+	s.hungry = false
+	if !s.duplex {
+		s.t.wait(s, -s.refused)
+		s.refused = 0
+	}
 	if w, ok := s.handler.(Writable); hungry && ok {
 		w.OnWritable(s)
 	}
