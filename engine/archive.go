@@ -1,10 +1,25 @@
 package engine
 
+import (
+	"archive/tar"
+	"archive/zip"
+	"compress/gzip"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"math"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+)
+
 // PackageLimits bounds the package of an application. In each field zero means the
 // default and a negative number means no limit.
 type PackageLimits struct {
-	// MaxPackedBytes bounds the archive. If zero, 16 MiB, which is what one call to the
-	// storage service can carry.
+	// MaxPackedBytes bounds the archive in the storage. If zero, 16 MiB, which is what one
+	// call to the storage service can carry.
 	MaxPackedBytes int64
 	// MaxBytes bounds the files together. If zero, 512 MiB.
 	MaxBytes int64
@@ -19,23 +34,267 @@ func (l *PackageLimits) setDefaults() {
 }
 
 func orBytes(p *int64, def int64) {
-	n := int(*p)
-	orCount(&n, int(def))
-	*p = int64(n)
+	switch {
+	case *p == 0:
+		*p = def
+	case *p < 0:
+		*p = math.MaxInt64 - 1
+	}
 }
 
-// Package is an application as it is stored.
-type Package struct {
-	// Manifest that the package has.
-	Manifest Manifest
-	// ManifestBlob, ArchiveBlob and ProfileBlob are the values in the collections
-	// "manifests", "apps" and "profiles", each under the application's name. The archive
-	// is a tar.gz without manifest.json and profile.json. ProfileBlob is nil if there is
-	// no profile.
-	ManifestBlob, ArchiveBlob, ProfileBlob []byte
+// item is one entry of an archive.
+type item struct {
+	name string      // with slashes, local
+	mode fs.FileMode // 0755 or 0644, and ModeDir or ModeSymlink
+	link string      // of a symlink
+	hard bool        // a second name of link, which came before
+	body io.Reader   // of a file; until the next item
 }
 
-// ReadPackage reads a directory or an archive: tar, tar.gz or zip, with manifest.json at
-// its top, or in the only directory at its top. A file profile.json beside it is its
-// profile.
-func ReadPackage(path string, limits PackageLimits) (*Package, error) { return nil, nil }
+// walk calls f for the items of an archive, and checks names, sizes and links: nothing in
+// it is outside, points outside, or is there twice. Its directory is not an item.
+func walk(archive io.ReaderAt, size int64, limits PackageLimits, f func(item) error) error {
+	w := &walker{limits: limits, f: f, seen: make(map[string]fs.FileMode)}
+	var magic [4]byte
+	n, err := archive.ReadAt(magic[:], 0)
+	if err != nil && err != io.EOF {
+		return err
+	}
+	r := io.NewSectionReader(archive, 0, size)
+	switch {
+	case n > 1 && magic[0] == 0x1f && magic[1] == 0x8b:
+		z, err := gzip.NewReader(r)
+		if err != nil {
+			return fmt.Errorf("gzip: %w", err)
+		}
+		return w.tar(z)
+	case string(magic[:n]) == "PK\x03\x04":
+		return w.zip(archive, size)
+	}
+	return w.tar(r)
+}
+
+type walker struct {
+	limits PackageLimits
+	f      func(item) error
+	seen   map[string]fs.FileMode
+	bytes  int64
+}
+
+func (w *walker) tar(r io.Reader) error {
+	for t := tar.NewReader(r); ; {
+		h, err := t.Next()
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("neither tar, tar.gz nor zip, or damaged: %w", err)
+		}
+		it := item{name: h.Name, mode: h.FileInfo().Mode(), link: h.Linkname, hard: h.Typeflag == tar.TypeLink, body: t}
+		if h.Typeflag == tar.TypeXGlobalHeader {
+			continue
+		}
+		if err := w.item(it); err != nil {
+			return err
+		}
+	}
+}
+
+func (w *walker) zip(archive io.ReaderAt, size int64) error {
+	z, err := zip.NewReader(archive, size)
+	if err != nil {
+		return fmt.Errorf("zip: %w", err)
+	}
+	for _, file := range z.File {
+		if err := w.zipped(file); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (w *walker) zipped(file *zip.File) error {
+	body, err := file.Open()
+	if err != nil {
+		return fmt.Errorf("zip: %q: %w", file.Name, err)
+	}
+	defer body.Close()
+	it := item{name: file.Name, mode: file.Mode(), body: body}
+	if it.mode&fs.ModeSymlink != 0 {
+		target, err := io.ReadAll(io.LimitReader(body, 4<<10))
+		if err != nil {
+			return fmt.Errorf("zip: %q: %w", file.Name, err)
+		}
+		it.link = string(target)
+	}
+	return w.item(it)
+}
+
+// item checks one, and gives it to f.
+func (w *walker) item(it item) error {
+	name, ok := clean(it.name)
+	if !ok {
+		return fmt.Errorf("%q is outside of the package", it.name)
+	}
+	if name == "." {
+		return nil
+	}
+	it.name = name
+	if err := w.place(it); err != nil {
+		return err
+	}
+	switch {
+	case it.hard:
+		if it.link, ok = clean(it.link); !ok || !w.seen[it.link].IsRegular() || w.seen[it.link] == 0 {
+			return fmt.Errorf("%q is a link to what is no file before it in the package", name)
+		}
+		it.mode = w.seen[it.link]
+	case it.mode&fs.ModeSymlink != 0:
+		if !staysInside(name, it.link) {
+			return fmt.Errorf("%q is a link to %q, outside of the package", name, it.link)
+		}
+		it.mode = fs.ModeSymlink
+	case it.mode.IsDir():
+		it.mode = fs.ModeDir | 0o755
+	case it.mode.IsRegular():
+		it.mode = plain(it.mode)
+	default:
+		return fmt.Errorf("%q is no file, directory or link", name)
+	}
+	w.seen[name] = it.mode
+	it.body = &counted{r: it.body, w: w}
+	return w.f(it)
+}
+
+// place checks that an item may be where it wants to be.
+func (w *walker) place(it item) error {
+	if was, twice := w.seen[it.name]; twice && (!was.IsDir() || !it.mode.IsDir()) {
+		return fmt.Errorf("%q is there twice", it.name)
+	}
+	if len(w.seen) >= w.limits.MaxFiles {
+		return fmt.Errorf("more than %d files", w.limits.MaxFiles)
+	}
+	for dir := path.Dir(it.name); dir != "."; dir = path.Dir(dir) {
+		if mode, ok := w.seen[dir]; ok && !mode.IsDir() {
+			return fmt.Errorf("%q is below %q, which is no directory", it.name, dir)
+		}
+		w.seen[dir] = fs.ModeDir | 0o755 // implied; it counts, too
+	}
+	return nil
+}
+
+// counted counts what is read of all files together.
+type counted struct {
+	r io.Reader
+	w *walker
+}
+
+func (c *counted) Read(p []byte) (int, error) {
+	left := c.w.limits.MaxBytes - c.w.bytes
+	n, err := c.r.Read(p[:min(int64(len(p)), left+1)])
+	if c.w.bytes += int64(n); int64(n) > left {
+		return n, fmt.Errorf("more than %d bytes", c.w.limits.MaxBytes)
+	}
+	return n, err
+}
+
+// clean returns a name in an archive as a local path with slashes, or false.
+func clean(name string) (string, bool) {
+	if name == "" || strings.ContainsAny(name, "\x00\\") || strings.HasPrefix(name, "/") {
+		return "", false
+	}
+	name = path.Clean(name)
+	return name, filepath.IsLocal(filepath.FromSlash(name))
+}
+
+// staysInside reports whether a symlink leads to somewhere in the package, if all others
+// do: up only at its beginning, and not too far.
+func staysInside(name, target string) bool {
+	if target == "" || strings.ContainsAny(target, "\x00\\") || path.IsAbs(target) {
+		return false
+	}
+	down := false
+	for part := range strings.SplitSeq(target, "/") {
+		if part == ".." && down {
+			return false
+		}
+		down = down || part != ".." && part != "." && part != ""
+	}
+	return filepath.IsLocal(filepath.FromSlash(path.Join(path.Dir(name), target)))
+}
+
+// plain has a file be for everyone to read, and to execute if somebody may.
+func plain(mode fs.FileMode) fs.FileMode {
+	if mode&0o111 != 0 {
+		return 0o755
+	}
+	return 0o644
+}
+
+// unpack makes the directory dir of an archive's files, in place of what was there. If it
+// fails, that is still there.
+func unpack(archive io.ReaderAt, size int64, dir string, limits PackageLimits) error {
+	made, err := os.MkdirTemp(filepath.Dir(dir), ".unpack-")
+	if err != nil {
+		return err
+	}
+	err = unpackInto(archive, size, made, limits)
+	if err == nil {
+		err = replaceDir(dir, made)
+	}
+	if err != nil {
+		return errors.Join(err, os.RemoveAll(made))
+	}
+	return nil
+}
+
+func unpackInto(archive io.ReaderAt, size int64, dir string, limits PackageLimits) error {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	if err := root.Chmod(".", 0o755); err != nil {
+		return err
+	}
+	return walk(archive, size, limits, func(it item) error { return write(root, it) })
+}
+
+// write makes one item below root, which no path and no link can leave.
+func write(root *os.Root, it item) error {
+	name := filepath.FromSlash(it.name)
+	if dir := filepath.Dir(name); dir != "." {
+		if err := root.MkdirAll(dir, 0o755); err != nil {
+			return err
+		}
+	}
+	switch {
+	case it.hard:
+		return root.Link(filepath.FromSlash(it.link), name)
+	case it.mode.IsDir():
+		return root.MkdirAll(name, 0o755)
+	case it.mode&fs.ModeSymlink != 0:
+		return root.Symlink(filepath.FromSlash(it.link), name)
+	}
+	f, err := root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, it.mode)
+	if err != nil {
+		return err
+	}
+	if _, err := io.Copy(f, it.body); err != nil {
+		_ = f.Close()
+		return fmt.Errorf("%q: %w", it.name, err)
+	}
+	return f.Close()
+}
+
+// replaceDir renames made to dir, and removes what was there.
+func replaceDir(dir, made string) error {
+	old := made + "-old"
+	if err := os.Rename(dir, old); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := os.Rename(made, dir); err != nil {
+		return errors.Join(err, os.Rename(old, dir))
+	}
+	return os.RemoveAll(old)
+}
