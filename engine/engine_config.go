@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math"
 	"net"
 	"os"
@@ -48,6 +49,8 @@ type Config struct {
 	// Apps are started by Run, besides those that were running when the Engine of the
 	// same Dir ended. One of the same name counts instead of what is in the storage.
 	Apps []Source
+	// Profiles by name. They come before those of the same name in the storage.
+	Profiles map[string]Profile
 	// Groups are routing groups by name, each of services with their weights. They come
 	// before those of the same name in the storage.
 	Groups map[string]map[string]uint32
@@ -159,6 +162,11 @@ func (c *Config) check() error {
 	}
 	if len(c.Apps) > c.MaxApps {
 		return fmt.Errorf("engine: Config.Apps has %d, limit MaxApps %d", len(c.Apps), c.MaxApps)
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.Profiles)) {
+		if err := c.Profiles[name].Validate(); err != nil {
+			return fmt.Errorf("engine: Config.Profiles[%q]: %w", name, err)
+		}
 	}
 	for i := range c.Apps {
 		if err := c.checkSource(i); err != nil {
