@@ -1,0 +1,185 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+)
+
+// closeGrace is how long Close waits, after its ctx, for methods to notice theirs.
+const closeGrace = time.Second
+
+// tally counts what Close waits for: Serve methods that run, and OnLoop calls that were
+// not answered at once.
+type tally struct {
+	mu     sync.Mutex // guards the following; never held across a call
+	n      int
+	closed bool
+	empty  chan struct{} // made by wait, closed when n is 0
+}
+
+// enter counts one more, unless limit is reached (a negative one is none) or closing has
+// begun.
+func (t *tally) enter(limit int) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed || limit >= 0 && t.n >= limit {
+		return false
+	}
+	t.n++
+	return true
+}
+
+func (t *tally) leave() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.n--; t.n == 0 && t.empty != nil {
+		close(t.empty)
+		t.empty = nil
+	}
+}
+
+func (t *tally) closing() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.closed
+}
+
+func (t *tally) close() {
+	t.mu.Lock()
+	t.closed = true
+	t.mu.Unlock()
+}
+
+func (t *tally) len() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.n
+}
+
+// wait returns when nothing is counted, or ctx is done. It is called once at a time, after
+// close.
+func (t *tally) wait(ctx context.Context) error {
+	t.mu.Lock()
+	if t.n == 0 {
+		t.mu.Unlock()
+		return nil
+	}
+	empty := make(chan struct{})
+	t.empty = empty
+	t.mu.Unlock()
+	select {
+	case <-empty:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// Close stops listening, refuses new calls, ends the Endless ones, and lets the others
+// end until ctx does; then it cuts what is left and closes the connections. What was
+// answered is written out before that, as long as ctx allows. It returns when everything
+// that the server started is gone. The error is that of ctx, with what had to be cut, if
+// calls were running; a method that ignores its context is left behind after one second,
+// and named. Later calls wait for the first one and return its error.
+func (s *Server) Close(ctx context.Context) error {
+	s.mu.Lock()
+	first := !s.closing
+	s.closing = true
+	s.mu.Unlock()
+	if first {
+		s.closeErr = s.close(ctx)
+		close(s.closed)
+		return s.closeErr
+	}
+	select {
+	case <-s.closed:
+		return s.closeErr
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func (s *Server) close(ctx context.Context) error {
+	s.calls.close()
+	s.mu.Lock()
+	listeners := s.listeners
+	s.mu.Unlock()
+	var errs []error
+	for _, l := range listeners {
+		errs = append(errs, l.Close())
+	}
+	s.cutFirst(ErrServerClosed)
+	s.each(func(k *Callee) { k.post(k.endEndless) })
+	if err := s.calls.wait(ctx); err != nil {
+		errs = append(errs, fmt.Errorf("service: close %s: %d calls were cut: %w", s.Name(), s.calls.len(), err))
+	}
+	s.cut(ErrServerClosed)
+	s.closeChannels(ctx)
+	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeGrace)
+	defer cancel()
+	if s.calls.wait(grace) != nil {
+		errs = append(errs, fmt.Errorf("service: close %s: %d methods ignore their context", s.Name(), s.calls.len()))
+	}
+	s.waiting.Wait()
+	s.mu.Lock()
+	own := s.own
+	s.mu.Unlock()
+	if own != nil {
+		errs = append(errs, own.Close(context.WithoutCancel(ctx)))
+	}
+	return errors.Join(errs...)
+}
+
+// each calls f for every channel that is served.
+func (s *Server) each(f func(k *Callee)) {
+	s.mu.Lock()
+	list := make([]*Callee, 0, len(s.callees))
+	for k := range s.callees {
+		list = append(list, k)
+	}
+	s.mu.Unlock()
+	for _, k := range list {
+		f(k)
+	}
+}
+
+// closeChannels closes the connections at once, and takes the calls of other channels
+// back.
+func (s *Server) closeChannels(ctx context.Context) {
+	var all sync.WaitGroup
+	s.each(func(k *Callee) {
+		if k.owned {
+			all.Go(func() { _ = k.table.Channel().Close(ctx) }) // its own end is the client's business
+		} else {
+			k.post(k.failAll)
+			s.drop(k)
+		}
+	})
+	all.Wait()
+}
+
+func (k *Callee) post(f func()) { k.table.Channel().Post(f) }
+
+// Stats returns a snapshot of the counters.
+func (s *Server) Stats() ServerStats {
+	s.mu.Lock()
+	st := ServerStats{Conns: s.conns}
+	var refused uint64
+	for _, l := range s.listeners {
+		refused += l.Stats().Refused
+	}
+	s.mu.Unlock()
+	c := &s.counts
+	st.Accepted, st.RefusedConns = c.accepted.Load(), c.refusedConns.Load()+refused
+	st.Pending = s.calls.len()
+	st.Unknown, st.BadArgs, st.Busy = c.unknown.Load(), c.badArgs.Load(), c.busy.Load()
+	st.Closing, st.Panics = c.closing.Load(), c.panics.Load()
+	for _, m := range s.api.methods {
+		of := s.methods[m.ID]
+		st.Methods = append(st.Methods, MethodStats{Name: m.Name, Calls: of.calls.Load(), Failed: of.failed.Load()})
+	}
+	return st
+}
