@@ -40,17 +40,12 @@ func (t Trace) Valid() bool { return t.ID != 0 && t.Span != 0 }
 
 // String returns the ID as the runtimes show it: 16 hex digits.
 func (t Trace) String() string {
-	var b [16]byte
-	return string(appendHex(b[:0], t.ID))
-}
-
-// appendHex appends v as 16 hex digits.
-func appendHex(dst []byte, v uint64) []byte {
 	const digits = "0123456789abcdef"
-	for shift := 60; shift >= 0; shift -= 4 {
-		dst = append(dst, digits[v>>shift&15])
+	var text [16]byte
+	for i := range text {
+		text[i] = digits[t.ID>>(60-4*i)&15]
 	}
-	return dst
+	return string(text[:])
 }
 
 // AppendTraceHeaders appends the three headers of t to dst and returns the result: each
