@@ -150,11 +150,15 @@ func (l *leg) OnChoke(*Session) {
 }
 
 // OnError passes an error on, or says in its place that the session was lost. When the
-// callee has failed nobody wants what the caller still sends.
+// callee has failed nobody wants what the caller still sends, and when the caller is lost
+// nobody gets what the callee does.
 func (l *leg) OnError(_ *Session, e *Error) {
 	fromCallee := l == &l.j.callee
 	l.end(l.frameOf(e, fromCallee))
 	if !fromCallee {
+		if !e.Remote {
+			l.on(l.to, l.to.Ignore)
+		}
 		return
 	}
 	l.answered()

@@ -270,7 +270,7 @@ func (t *Table) settle(s *Session) {
 func (t *Table) failSession(s *Session, code int64, why string) {
 	t.counts.failed.inc()
 	t.spendCancel()
-	t.endSession(s, code, why)
+	t.endSession(s, &Error{Category: CategoryWorker, Code: code, Message: why})
 }
 
 // End fails every open session on the peer's side too, with the given error, and cuts
@@ -278,15 +278,14 @@ func (t *Table) failSession(s *Session, code int64, why string) {
 func (t *Table) End(code int64, why string) {
 	for _, s := range t.ids.all() {
 		if s.installed { // the end of another may have ended it
-			t.endSession(s, code, why)
+			t.endSession(s, &Error{Category: CategoryWorker, Code: code, Message: why})
 		}
 	}
 }
 
 // endSession cuts a session: the peer gets an error if our direction is open, the reader
 // or the handler a local one. What its handler then does cannot come before the error.
-func (t *Table) endSession(s *Session, code int64, why string) {
-	e := &Error{Category: CategoryWorker, Code: code, Message: why}
+func (t *Table) endSession(s *Session, e *Error) {
 	s.cutting = true
 	t.lenient = t.lenient || s.rx != nil
 	first := s.markCut(e)

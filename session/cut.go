@@ -1,0 +1,25 @@
+package session
+
+import "math"
+
+// Cut fails the session for both sides: the peer gets the error if our direction is open,
+// and who reads here the same one, as a local error. If it is joined to another by
+// Forward, that one's peer is told by Splice.Translate. On the loop, once.
+func (s *Session) Cut(category, code int64, message string) {
+	if s.installed {
+		s.t.counts.failed.inc()
+		s.t.endSession(s, &Error{Category: category, Code: code, Message: message})
+	}
+}
+
+// Preload has p, which is copied, come first, as a chunk of the peer with the end of its
+// stream behind it, and pauses the session. It is for a call that carries all that a stream
+// would among its arguments (protocol: app service, v0), and whose peer has nothing more to
+// say. On the loop, in OnCall.
+func (s *Session) Preload(p []byte) {
+	s.Pause()
+	s.kept++
+	s.in.put(p, s.keptSlot(), math.MaxInt)
+	s.t.wait(s, len(p)+chunkCost)
+	s.keptEnd = true
+}
