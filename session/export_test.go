@@ -17,3 +17,6 @@ func Waiting(t *Table) int { return t.pause.waiting }
 
 // Owed counts the last frames that wait for room. On the loop.
 func Owed(t *Table) int { return len(t.pause.owed) }
+
+// SessionOf returns an open session. On the loop.
+func SessionOf(t *Table, id uint64) *Session { return t.ids.get(id) }
