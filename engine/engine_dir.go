@@ -1,0 +1,116 @@
+package engine
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/sluice-rpc/sluice/engine/storage"
+)
+
+const (
+	tempPrefix = "sluice-engine-"
+	// sweepAge is how old a temporary directory without a store must be to be taken for
+	// what a crash left: no Engine takes that long to make one.
+	sweepAge = time.Hour
+)
+
+// place is where an Engine keeps things. It belongs to one Engine at a time: the lock of
+// the store sees to that.
+type place struct {
+	dir   string // has storage and spool
+	run   string // for sockets; made anew at each start
+	temp  bool   // dir goes with the Engine
+	store *storage.Store
+}
+
+// openPlace makes the directories, opens the store, and clears away what a crash left.
+func openPlace(cfg *Config) (*place, error) {
+	p := &place{dir: cfg.Dir}
+	var err error
+	if p.dir == "" {
+		sweep(cfg.Storage)
+		p.temp = true
+		p.dir, err = os.MkdirTemp("", tempPrefix)
+	} else if p.dir, err = filepath.Abs(p.dir); err == nil {
+		err = os.MkdirAll(p.dir, 0o700)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("engine: directory of the state: %w", err)
+	}
+	if p.store, err = storage.Open(filepath.Join(p.dir, "storage"), cfg.Storage); err != nil {
+		if errors.Is(err, storage.ErrLocked) {
+			err = fmt.Errorf("another engine runs there; stop it, or give this one a directory of its own: %w", err)
+		}
+		return nil, errors.Join(fmt.Errorf("engine: %s: %w", p.dir, err), p.removeTemp())
+	}
+	p.run = filepath.Join(p.dir, "run")
+	if cfg.RuntimeDir != "" {
+		sum := sha256.Sum256([]byte(p.dir))
+		p.run = filepath.Join(cfg.RuntimeDir, "sluice-"+hex.EncodeToString(sum[:4]))
+	}
+	if err := p.clear(); err != nil {
+		return nil, errors.Join(fmt.Errorf("engine: %w", err), p.store.Close(), p.removeTemp())
+	}
+	return p, nil
+}
+
+// clear makes the directories for sockets and for applications, both empty: what is in
+// them is of an Engine that was killed, since ours is the store.
+func (p *place) clear() error {
+	for _, dir := range []string{p.run, p.spool("")} {
+		if err := os.RemoveAll(dir); err != nil {
+			return err
+		}
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// spool returns the directory of an application.
+func (p *place) spool(app string) string { return filepath.Join(p.dir, "spool", app) }
+
+// close gives all up, and removes what is of no use to the next Engine.
+func (p *place) close() error {
+	return errors.Join(os.RemoveAll(p.run), os.RemoveAll(p.spool("")), p.store.Close(), p.removeTemp())
+}
+
+func (p *place) removeTemp() error {
+	if !p.temp {
+		return nil
+	}
+	return os.RemoveAll(p.dir)
+}
+
+// sweep removes the temporary directories of Engines that were killed: those whose store
+// nobody has open. It does what it can; the rest is left to the system.
+func sweep(cfg storage.Config) {
+	list, _ := filepath.Glob(filepath.Join(os.TempDir(), tempPrefix+"*"))
+	for _, dir := range list {
+		if !abandoned(dir, cfg) {
+			continue
+		}
+		_ = os.RemoveAll(dir)
+	}
+}
+
+func abandoned(dir string, cfg storage.Config) bool {
+	info, err := os.Lstat(dir)
+	if err != nil || !info.IsDir() || info.Mode().Perm()&0o077 != 0 {
+		return false
+	}
+	if _, err := os.Lstat(filepath.Join(dir, "storage", "lock")); err != nil {
+		return time.Since(info.ModTime()) > sweepAge
+	}
+	store, err := storage.Open(filepath.Join(dir, "storage"), cfg)
+	if err != nil {
+		return false // it is in use, or not ours
+	}
+	return store.Close() == nil
+}
