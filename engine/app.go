@@ -27,6 +27,9 @@ type AppConfig struct {
 	Profile Profile
 	// Locator is the flag --locator. If empty, localhost:10053.
 	Locator string
+	// RuntimeDir is where a directory for the workers' socket is made. If empty, or too
+	// long for the path of a socket, os.TempDir.
+	RuntimeDir string
 	// KillTimeout is that of SlaveConfig.
 	KillTimeout time.Duration
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"maps"
 	"net"
+	"os"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -17,6 +18,7 @@ import (
 const (
 	maxHandshakeBytes = 64 << 10 // of a connection's first frame
 	maxStrangers      = 64       // connections at one socket, those of slaves included
+	maxParentPath     = 72       // so that the socket's path is within the 104 bytes of Darwin
 )
 
 // lobby is where workers come in: one unix socket in a directory of its own, at which
@@ -25,6 +27,7 @@ const (
 type lobby struct {
 	// immutable after open
 	table    func(*link) (*session.Table, error)
+	parent   string // of the directory that open makes; if empty, the temporary one
 	endpoint string
 	ln       *channel.Listener // nil in tests
 	remove   func() error      // of the directory
@@ -43,7 +46,7 @@ func newLobby(table func(*link) (*session.Table, error)) *lobby {
 
 // open makes the socket, and serves it until close.
 func (l *lobby) open(ctx context.Context, cfg channel.ListenConfig) error {
-	dir, remove, err := channel.PrivateDir("sluice-")
+	dir, remove, err := l.makeDir()
 	if err != nil {
 		return err
 	}
@@ -59,6 +62,15 @@ func (l *lobby) open(ctx context.Context, cfg channel.ListenConfig) error {
 		}
 	})
 	return nil
+}
+
+// makeDir makes a directory for the socket, in parent if the path is not too long there.
+func (l *lobby) makeDir() (dir string, remove func() error, err error) {
+	if l.parent == "" || len(l.parent) > maxParentPath {
+		return channel.PrivateDir("sluice-")
+	}
+	dir, err = os.MkdirTemp(l.parent, "app-")
+	return dir, func() error { return os.RemoveAll(dir) }, err
 }
 
 // admit takes a connection and owns it.
