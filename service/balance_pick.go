@@ -82,25 +82,37 @@ func (b *Balancer) longestAgo(now time.Time, except []*Instance) (refused *Insta
 	return refused
 }
 
-// leastLoaded returns the one with the least to do for its share.
-func (b *Balancer) leastLoaded(now time.Time, except []*Instance) (best *Instance) {
+// leastLoaded returns the lightest, or the next if that is not admitted.
+func (b *Balancer) leastLoaded(now time.Time, except []*Instance) *Instance {
+	var best, second *Instance
 	for _, i := range b.list {
-		if pickable(i, except) && (best == nil || b.lighter(i, best, now)) {
-			best = i
+		switch {
+		case !pickable(i, except):
+		case best == nil || lighter(i, best):
+			best, second = i, best
+		case second == nil || lighter(i, second):
+			second = i
 		}
 	}
-	return best
+	return b.oneOf(best, second, now)
 }
 
-// lighter reports whether i has less to do than j with one call more, or as much, but was
-// not chosen for longer.
-func (b *Balancer) lighter(i, j *Instance, now time.Time) bool {
-	li := float64(i.inFlight+1) / b.weight(i, now)
-	lj := float64(j.inFlight+1) / b.weight(j, now)
-	return li < lj || li == lj && i.last < j.last
+// lighter reports whether i has less to do than j, or as much, but was not chosen for
+// longer.
+func lighter(i, j *Instance) bool {
+	return i.inFlight < j.inFlight || i.inFlight == j.inFlight && i.last < j.last
 }
 
-// betterOfTwo returns the lighter one of two at random.
+// oneOf returns the best, or the second if there is one and the best is not admitted.
+func (b *Balancer) oneOf(best, second *Instance, now time.Time) *Instance {
+	if best == nil || second == nil || b.admits(best, now) {
+		return best
+	}
+	return second
+}
+
+// betterOfTwo returns the lighter one of two at random, or the other if that is not
+// admitted.
 func (b *Balancer) betterOfTwo(now time.Time, except []*Instance) *Instance {
 	n := 0
 	for _, i := range b.list {
@@ -120,10 +132,10 @@ func (b *Balancer) betterOfTwo(now time.Time, except []*Instance) *Instance {
 		y++
 	}
 	i, j := b.nth(x, except), b.nth(y, except)
-	if b.lighter(j, i, now) {
-		return j
+	if lighter(j, i) {
+		i, j = j, i
 	}
-	return i
+	return b.oneOf(i, j, now)
 }
 
 // nth returns pickable instance number n, which there is.
@@ -158,10 +170,7 @@ func (b *Balancer) byKey(now time.Time, key string, except []*Instance) *Instanc
 			second, next = i, score
 		}
 	}
-	if best == nil || second == nil || b.admits(best, now) {
-		return best
-	}
-	return second
+	return b.oneOf(best, second, now)
 }
 
 // The constants of FNV-1a with 64 bits, which every client computes alike.
