@@ -70,9 +70,9 @@ func (c *StorageConfig) setDefaults() error {
 }
 
 // StorageService serves a [Store] as the service "storage" of the live runtime. The disk is
-// never waited for on a loop. Calls about one key happen in the order in which they came,
-// and a find sees the changes that came before it, so that a client need not wait for one
-// answer before it sends the next call; other calls overtake each other.
+// never waited for on a loop. What is read or found shows all changes that came before it,
+// and calls of one client about one key are done and answered in order, so that it need
+// not wait for one answer before it sends the next call. Other calls overtake each other.
 type StorageService struct {
 	cfg StorageConfig // immutable
 
@@ -83,7 +83,8 @@ type StorageService struct {
 	closed  bool                        // guarded by mu, as the rest
 	running int                         // at the store
 	ready   []*storageCall              // may run when another one is done
-	last    map[storageKey]*storageCall // the last unfinished change of each key
+	changed map[storageKey]*storageCall // the last change of each key that is not done
+	asked   map[askedKey]*storageCall   // the last call that is not answered
 	clients map[*session.Table]int      // their pending calls
 	pending int                         // all of these
 	bytes   int64                       // see MaxPendingBytes
@@ -98,7 +99,8 @@ func NewStorageService(cfg StorageConfig) (*StorageService, error) {
 	}
 	return &StorageService{
 		cfg:     cfg,
-		last:    make(map[storageKey]*storageCall),
+		changed: make(map[storageKey]*storageCall),
+		asked:   make(map[askedKey]*storageCall),
 		clients: make(map[*session.Table]int),
 	}, nil
 }

@@ -6,10 +6,18 @@ import (
 	"syscall"
 
 	"github.com/sluice-rpc/sluice/service"
+	"github.com/sluice-rpc/sluice/session"
 )
 
 // storageKey is what calls are kept in order for.
 type storageKey struct{ collection, key string }
+
+// askedKey is what the answers to one client are kept in order for.
+type askedKey struct {
+	client *session.Table
+	find   bool // of a collection
+	storageKey
+}
 
 // storageCall is a call of a client that is not answered yet.
 type storageCall struct {
@@ -20,8 +28,10 @@ type storageCall struct {
 	tags            []string
 	size            int64 // what is counted for it
 
-	before int            // calls that must be done first; guarded by the service's mu
-	after  []*storageCall // those that wait for this one; guarded by the service's mu
+	// guarded by the service's mu
+	before   int            // calls that must come first
+	done     []*storageCall // those that wait until this one is done at the store
+	answered *storageCall   // the one that waits until this one is answered
 }
 
 // accept takes a call over, on its client's loop, or refuses it at once.
@@ -68,24 +78,42 @@ func (s *StorageService) noRoom(size int64) error {
 		"%d bytes more than the %d that may wait for the disk or for clients to read; try again later", size, s.cfg.MaxPendingBytes)}
 }
 
-// orderLocked finds the calls that must be done before c.
+// orderLocked finds the calls that must come before c: changes of what it is about, and
+// the client's own last question about that, so that it is answered in order.
 func (s *StorageService) orderLocked(c *storageCall) {
+	if last := s.asked[c.asked()]; last != nil {
+		last.answered = c
+		c.before++
+	}
+	s.asked[c.asked()] = c
 	if c.op == opFind {
-		for key, change := range s.last {
+		for key, change := range s.changed {
 			if key.collection == c.collection {
-				change.after = append(change.after, c)
+				change.done = append(change.done, c)
 				c.before++
 			}
 		}
 		return
 	}
-	key := storageKey{c.collection, c.key}
-	if change := s.last[key]; change != nil {
-		change.after = append(change.after, c)
+	if change := s.changed[c.about()]; change != nil {
+		change.done = append(change.done, c)
 		c.before++
 	}
 	if c.op != opRead {
-		s.last[key] = c
+		s.changed[c.about()] = c
+	}
+}
+
+func (c *storageCall) about() storageKey { return storageKey{c.collection, c.key} }
+
+func (c *storageCall) asked() askedKey {
+	return askedKey{c.call.Table(), c.op == opFind, c.about()}
+}
+
+// releaseLocked starts c if it was only waiting for the call that is over now.
+func (s *StorageService) releaseLocked(c *storageCall) {
+	if c.before--; c.before == 0 {
+		s.startLocked(c)
 	}
 }
 
@@ -127,15 +155,13 @@ func (s *StorageService) run(c *storageCall) {
 
 // doneLocked lets those go on that waited for c, and those that waited for a place.
 func (s *StorageService) doneLocked(c *storageCall) {
-	if key := (storageKey{c.collection, c.key}); s.last[key] == c {
-		delete(s.last, key)
+	if s.changed[c.about()] == c {
+		delete(s.changed, c.about())
 	}
-	for _, next := range c.after {
-		if next.before--; next.before == 0 {
-			s.startLocked(next)
-		}
+	for _, next := range c.done {
+		s.releaseLocked(next)
 	}
-	c.after = nil
+	c.done = nil
 	for len(s.ready) > 0 && s.running < s.cfg.MaxConcurrent {
 		next := s.ready[0]
 		s.ready[0] = nil
@@ -151,6 +177,12 @@ func (s *StorageService) doneLocked(c *storageCall) {
 func (s *StorageService) settle(c *storageCall) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.asked[c.asked()] == c {
+		delete(s.asked, c.asked())
+	}
+	if c.answered != nil {
+		s.releaseLocked(c.answered)
+	}
 	s.bytes -= c.size
 	s.pending--
 	if s.clients[c.call.Table()]--; s.clients[c.call.Table()] == 0 {

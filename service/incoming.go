@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"errors"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -162,7 +163,11 @@ func (c *Call) Fail(category, code int64, message string) error {
 func (c *Call) BadArgs(err error) {
 	c.k.server.counts.badArgs.Add(1)
 	if c.k.dialect == codec.V0 {
-		_ = c.Fail(CategoryV0, V0Invocation, err.Error())
+		text := err.Error()
+		if bad := (*argsError)(nil); errors.As(err, &bad) {
+			text = bad.text // as the 0.11 runtime has it
+		}
+		_ = c.Fail(CategoryV0, V0Invocation, text)
 		return
 	}
 	c.m.failed.Add(1)
