@@ -2,15 +2,58 @@ package engine
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"time"
 
+	"github.com/sluice-rpc/sluice/channel"
+	"github.com/sluice-rpc/sluice/codec"
+	"github.com/sluice-rpc/sluice/fsm"
 	"github.com/sluice-rpc/sluice/service"
 )
 
-// Engine is a node: it runs applications and the stock services. All its methods are safe
-// from any goroutine.
+const (
+	// closeTimeout bounds how long a service may take to write out its last answers, once
+	// its applications are gone.
+	closeTimeout = 2 * time.Second
+	// maxLaunches is how many applications are unpacked at the same time when the engine
+	// starts.
+	maxLaunches = 8
+)
+
+// Engine is a node: it runs applications and the stock services (protocol: how the engine
+// runs workers; locator and the stock services). All its methods are safe from any
+// goroutine but a loop. It is made by New and does everything within Run.
 type Engine struct {
-	cfg   Config // immutable
+	// immutable
+	cfg   Config
+	log   *slog.Logger
 	ready chan struct{}
+
+	// set by Run while it starts, and then immutable until it ends
+	place    *place
+	lib      *library
+	loops    *channel.Loops
+	registry *Registry
+	logging  *LoggingService
+	storage  *StorageService
+	locator  *LocatorService
+	servers  []*service.Server // of the stock services, the locator first
+	endpoint service.Endpoint
+
+	tasks   sync.WaitGroup // starts and ends of applications
+	runlist sync.Mutex     // a change of the list of what is to run; disk below it
+	reload  sync.Mutex     // one Reload at a time; disk below it
+
+	mu       sync.Mutex // guards the following; held for moments
+	state    fsm.Machine[EngineState, engineEvent]
+	begun    time.Time
+	tenants  map[string]*tenant
+	profiles map[string]Profile // of the configuration; replaced, never written
 }
 
 // New returns an Engine. It checks the configuration, and touches nothing yet.
@@ -18,7 +61,10 @@ func New(cfg Config) (*Engine, error) {
 	if err := cfg.setDefaults(); err != nil {
 		return nil, err
 	}
-	return &Engine{cfg: cfg, ready: make(chan struct{})}, nil
+	return &Engine{
+		cfg: cfg, log: cfg.Logger, ready: make(chan struct{}), state: engineTable.Machine(),
+		tenants: make(map[string]*tenant), profiles: cfg.Profiles,
+	}, nil
 }
 
 // Run runs the engine until ctx ends, once. It returns nil if all ended well, also if
@@ -26,29 +72,265 @@ func New(cfg Config) (*Engine, error) {
 // behind but those of Config.Dir. An application that cannot be started does not keep the
 // others, or the engine, from running: it is broken, and the log and the node service's
 // info say why.
-func (e *Engine) Run(ctx context.Context) error { return nil }
+func (e *Engine) Run(ctx context.Context) error {
+	if !e.fire(engRun) {
+		return errors.New("engine: Run was called before; make another Engine")
+	}
+	err := e.start(ctx)
+	if err == nil && e.fire(engStarted) {
+		close(e.ready)
+		e.log.Info("engine: running", "locator", e.endpoint.String(), "dir", e.place.dir)
+		<-ctx.Done()
+		e.log.Info("engine: stopping", "grace", e.cfg.Grace)
+	}
+	e.fire(engStop)
+	err = errors.Join(err, e.stop())
+	e.fire(engGone)
+	return err
+}
+
+// fire moves the engine, and reports whether the move is legal.
+func (e *Engine) fire(ev engineEvent) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	_, _, ok := e.state.Fire(ev)
+	if ev == engRun && ok {
+		e.begun = time.Now()
+	}
+	return ok
+}
+
+// start makes everything, from the bottom up; stop takes down what it made.
+func (e *Engine) start(ctx context.Context) error {
+	var err error
+	if e.place, err = openPlace(&e.cfg); err != nil {
+		return err
+	}
+	e.lib = &library{store: e.place.store}
+	if e.loops, err = channel.NewLoops(channel.LoopsConfig{N: 1, Logger: e.log}); err != nil {
+		return fmt.Errorf("engine: %w", err)
+	}
+	declared, err := e.stock()
+	if err != nil {
+		return err
+	}
+	for _, d := range declared {
+		s, err := e.serve(ctx, d)
+		if err != nil {
+			return err
+		}
+		e.servers = append(e.servers, s)
+		if e.endpoint.Port == 0 {
+			e.endpoint = s.Endpoints()[0]
+		}
+	}
+	for _, s := range e.servers {
+		e.publish(s, true)
+	}
+	e.launchAll(ctx)
+	return nil
+}
+
+// stock makes the stock services; the locator is the first.
+func (e *Engine) stock() ([]service.Declaration, error) {
+	e.registry = NewRegistry(RegistryConfig{})
+	var err error
+	if e.logging, err = NewLoggingService(e.cfg.Logging); err != nil {
+		return nil, err
+	}
+	if e.storage, err = NewStorageService(StorageConfig{Store: e.place.store}); err != nil {
+		return nil, err
+	}
+	e.locator, err = NewLocatorService(LocatorConfig{
+		Registry: e.registry, Store: e.place.store, Groups: e.cfg.Groups, Connections: e.connections, Logger: e.log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	d := codec.V1
+	if e.cfg.V0 {
+		d = codec.V0
+	}
+	return []service.Declaration{
+		e.locator.Declaration(d), e.storage.Declaration(), e.logging.Declaration(d), e.logging.TailDeclaration(), e.nodeService(),
+	}, nil
+}
+
+// launchAll starts the applications of the configuration, and those that were running when
+// the last Engine ended. It returns when each runs or is broken, or ctx ends.
+func (e *Engine) launchAll(ctx context.Context) {
+	list, err := e.lib.runlist(ctx)
+	if err != nil {
+		e.log.Error("engine: applications that were running are not started again", "err", err)
+		list = nil
+	}
+	places := make(chan struct{}, maxLaunches)
+	var all sync.WaitGroup
+	launch := func(name, profile string, source *Source) {
+		places <- struct{}{}
+		all.Go(func() {
+			defer func() { <-places }()
+			_ = e.launch(ctx, name, profile, source) // logged, and in the application's info
+		})
+	}
+	for i := range e.cfg.Apps {
+		s := &e.cfg.Apps[i]
+		delete(list, s.Name)
+		launch(s.Name, s.Profile, s)
+	}
+	for _, name := range slices.Sorted(maps.Keys(list)) {
+		launch(name, list[name], nil)
+	}
+	all.Wait()
+}
+
+// stop takes down what start made: applications while the stock services are still there
+// for them, then these.
+func (e *Engine) stop() error {
+	if e.registry != nil {
+		e.registry.Remove("node")
+	}
+	e.mu.Lock()
+	list := slices.Collect(maps.Values(e.tenants))
+	e.mu.Unlock()
+	for _, t := range list {
+		e.pause(t)
+	}
+	e.tasks.Wait()
+	for _, s := range e.servers {
+		e.publish(s, false)
+	}
+	for _, s := range slices.Backward(e.servers) {
+		e.closeServer(s)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+	defer cancel()
+	var errs []error
+	if e.storage != nil {
+		errs = append(errs, e.storage.Close(ctx))
+	}
+	if e.logging != nil {
+		errs = append(errs, e.logging.Close(ctx))
+	}
+	if e.loops != nil {
+		errs = append(errs, e.loops.Close(ctx))
+	}
+	if e.place != nil {
+		errs = append(errs, e.place.close())
+	}
+	return errors.Join(errs...)
+}
+
+// closeServer closes a service whose work is done: calls that are left get little time.
+func (e *Engine) closeServer(s *service.Server) {
+	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+	defer cancel()
+	if err := s.Close(ctx); err != nil {
+		e.log.Warn("engine: a service had calls that did not end", "service", s.Name(), "err", err)
+	}
+}
+
+// connections returns how many clients a service has.
+func (e *Engine) connections(name string) int {
+	if t := e.tenant(name); t != nil {
+		if s := t.server.Load(); s != nil {
+			return s.Stats().Conns
+		}
+	}
+	select {
+	case <-e.ready: // servers is immutable
+	default:
+		return 0
+	}
+	for _, s := range e.servers {
+		if s.Name() == name {
+			return s.Stats().Conns
+		}
+	}
+	return 0
+}
 
 // Ready is closed when all services are published and the applications were started, which
 // is not to say that their workers run. If Run fails before that, it never is.
 func (e *Engine) Ready() <-chan struct{} { return e.ready }
 
-// Endpoint returns where the locator listens; zero before Ready.
-func (e *Engine) Endpoint() service.Endpoint { return service.Endpoint{} }
+// Endpoint returns where the locator listens. It is for after Ready.
+func (e *Engine) Endpoint() service.Endpoint { return e.endpoint }
 
-// Reload calls Config.Reread and reads profiles and groups anew. Running applications get
-// their new profiles; if one of these is bad nothing changes, and the error says which.
-func (e *Engine) Reload(ctx context.Context) error { return nil }
+// State returns what the engine does.
+func (e *Engine) State() EngineState {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.state.State()
+}
 
-// StartApp starts the application of that name in the storage, with a profile of that name
-// or, if profile is empty, that of its package or the default one. It returns when the
-// application is published or has failed; see the node service for the errors. The
-// application will be started again with every Engine of the same Dir until PauseApp.
-func (e *Engine) StartApp(ctx context.Context, name, profile string) error { return nil }
+var errNotRunning = errors.New("engine: it is not running")
 
-// PauseApp stops an application: its service leaves, and its workers finish what they do,
-// for at most Config.Grace.
-func (e *Engine) PauseApp(ctx context.Context, name string) error { return nil }
+func (e *Engine) isRunning() error {
+	if e.State() != EngineRunning {
+		return errNotRunning
+	}
+	return nil
+}
 
 // Deploy puts a package into the storage under a name. An application of that name that
-// runs goes on as it is until it is started anew.
-func (e *Engine) Deploy(ctx context.Context, name string, p *Package) error { return nil }
+// runs goes on as it is until it is started anew. It is for a running Engine.
+func (e *Engine) Deploy(ctx context.Context, name string, p *Package) error {
+	if err := e.isRunning(); err != nil {
+		return err
+	}
+	if err := checkAppName(name); err != nil {
+		return fmt.Errorf("engine: deploy: %w", err)
+	}
+	return e.lib.put(ctx, name, p)
+}
+
+// Reload calls Config.Reread, and reads routing groups and the profiles of the running
+// applications anew, those of the storage too. If one of them is bad nothing changes, and
+// the error says which. Workers that run keep the time-outs that they have. It is for a
+// running Engine; everything else of what Reread returns counts at the next start.
+func (e *Engine) Reload(ctx context.Context) error {
+	e.reload.Lock()
+	defer e.reload.Unlock()
+	if err := e.isRunning(); err != nil {
+		return err
+	}
+	e.mu.Lock()
+	cfg := Config{Profiles: e.profiles, Groups: e.cfg.Groups}
+	tenants := maps.Clone(e.tenants)
+	e.mu.Unlock()
+	if e.cfg.Reread != nil {
+		var err error
+		if cfg, err = e.cfg.Reread(); err == nil {
+			err = cfg.setDefaults()
+		}
+		if err != nil {
+			return fmt.Errorf("engine: reload: %w", err)
+		}
+	}
+	found := make(map[*App]Profile)
+	for _, name := range slices.Sorted(maps.Keys(tenants)) {
+		t := tenants[name]
+		app := t.app.Load()
+		if app == nil {
+			continue
+		}
+		p, err := e.profileFrom(ctx, t, cfg.Profiles)
+		if err != nil {
+			return fmt.Errorf("engine: reload: app %s: %w", name, err)
+		}
+		found[app] = p
+	}
+	if err := e.locator.SetGroups(ctx, cfg.Groups); err != nil {
+		return fmt.Errorf("engine: reload: %w", err)
+	}
+	e.mu.Lock()
+	e.profiles = cfg.Profiles
+	e.mu.Unlock()
+	for app, p := range found {
+		if err := app.SetProfile(p); err != nil {
+			return fmt.Errorf("engine: reload: app %s: %w", app.Name(), err)
+		}
+	}
+	return nil
+}

@@ -74,11 +74,13 @@ type Config struct {
 	// Storage sets up the store; the zero value works. Blobs may be as large as
 	// Package.MaxPackedBytes at least.
 	Storage storage.Config
+	// Logging sets up the logging service. If it names no Output, File or Handler, the
+	// records go to Logger.
+	Logging LoggingConfig
 	// Sessions passes on the limits of the session tables, of clients and of workers.
 	// Loops, Role and Owner are set.
 	Sessions session.Config
-	// Logger gets what the Engine says, and what is sent to the logging service. If nil,
-	// slog.Default().
+	// Logger. If nil, slog.Default().
 	Logger *slog.Logger
 }
 
@@ -136,6 +138,9 @@ func (c *Config) setDefaults() error {
 	}
 	if c.Storage.Logger == nil {
 		c.Storage.Logger = c.Logger
+	}
+	if l := &c.Logging; l.Output == nil && l.File == "" && l.Handler == nil {
+		l.Handler = c.Logger.Handler()
 	}
 	return c.check()
 }

@@ -31,8 +31,7 @@ const (
 
 // library reads and writes what the storage has of applications.
 type library struct {
-	store  *storage.Store
-	limits PackageLimits
+	store *storage.Store
 }
 
 // manifest returns the manifest of an application.
