@@ -84,6 +84,9 @@ func (e *Engine) Run(ctx context.Context) error {
 		e.log.Info("engine: stopping", "grace", e.cfg.Grace)
 	}
 	e.fire(engStop)
+	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		err = nil // it was told to end before it ran
+	}
 	err = errors.Join(err, e.stop())
 	e.fire(engGone)
 	return err

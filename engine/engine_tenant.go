@@ -132,11 +132,12 @@ func (e *Engine) causeOf(t *tenant) error {
 func (e *Engine) spool(t *tenant) {
 	err := e.open(t)
 	if err == nil && t.source == nil {
-		err = e.want(t.name, t.profile)
+		err = e.want(t)
 	}
 	ev := appSpooled
 	if err != nil {
 		e.clear(context.Background(), t)
+		t.app.Store(nil)
 		ev = appFailed
 	}
 	e.mu.Lock()
@@ -151,7 +152,7 @@ func (e *Engine) spool(t *tenant) {
 		e.log.Error("engine: an application cannot be started", "app", t.name, "err", err)
 		return
 	}
-	e.log.Info("engine: an application runs", "app", t.name, "port", t.server.Load().Endpoints())
+	e.log.Info("engine: an application runs", "app", t.name, "endpoints", t.server.Load().Endpoints())
 }
 
 // open makes everything that an application needs. What it made before an error is
@@ -297,14 +298,18 @@ func (e *Engine) keepCrash(c Crash) {
 	}
 }
 
-// want writes down that an application is to run, so that the next Engine starts it.
-func (e *Engine) want(name, profile string) error {
+// want writes down that an application is to run, so that the next Engine starts it;
+// unless it was paused meanwhile, since unwant comes after pause.
+func (e *Engine) want(t *tenant) error {
 	e.runlist.Lock()
 	defer e.runlist.Unlock()
+	if err := t.spooling.Err(); err != nil {
+		return err
+	}
 	return e.rewrite(func(list map[string]string) bool {
-		was, ok := list[name]
-		list[name] = profile
-		return !ok || was != profile
+		was, ok := list[t.name]
+		list[t.name] = t.profile
+		return !ok || was != t.profile
 	})
 }
 
@@ -319,6 +324,7 @@ func (e *Engine) unwant(name string) error {
 	})
 }
 
+// rewrite changes the list if change says that it did. The lock runlist is held.
 func (e *Engine) rewrite(change func(list map[string]string) bool) error {
 	ctx, cancel := context.WithTimeout(context.Background(), storeTimeout)
 	defer cancel()
@@ -338,12 +344,12 @@ func (e *Engine) PauseApp(ctx context.Context, name string) error {
 	if t == nil {
 		return notRunning(name)
 	}
+	e.pause(t)
 	if t.source == nil {
 		if err := e.unwant(name); err != nil {
 			return spoolError(name, err)
 		}
 	}
-	e.pause(t)
 	select {
 	case <-t.gone:
 		return nil

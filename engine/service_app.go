@@ -60,7 +60,7 @@ func enqueue(c *service.Call, t *tenant, event string) {
 // stream has ended. The live runtime never answers; ours says when it has ended.
 func control(ctx context.Context, c *service.Call, t *tenant) error {
 	for {
-		args, err := c.Recv(ctx)
+		_, args, err := c.Recv(ctx)
 		if errors.Is(err, io.EOF) {
 			return nil
 		}
