@@ -472,3 +472,64 @@ func TestBothWays(t *testing.T) {
 		b.end()
 	})
 }
+
+// TestWaitersTakeTurns: who waits for room gets it in the order of coming; one who gives
+// up is passed over.
+func TestWaitersTakeTurns(t *testing.T) {
+	const size, waiters = 1000, 10
+	over(t, func(t *testing.T, m medium) {
+		s := newSide(t, m, Config{HighWaterBytes: 100_000})
+		w := m.tight().face(t, s)
+		n := s.fill(size)
+		waiting := func() int {
+			s.o.mu.Lock()
+			defer s.o.mu.Unlock()
+			return len(s.o.waiters)
+		}
+		var all sync.WaitGroup
+		send := func(ctx context.Context, i int, want error) {
+			before := waiting()
+			all.Go(func() {
+				if err := s.SendOffLoop(ctx, chunk(1, i, size)); !errors.Is(err, want) {
+					t.Errorf("SendOffLoop() = %v, want %v", err, want)
+				}
+			})
+			eventually(t, "one more that waits", func() bool { return waiting() == before+1 })
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		for i := range waiters {
+			if i == waiters/2 {
+				send(ctx, 0, context.Canceled)
+			}
+			send(t.Context(), n+i, nil)
+		}
+		cancel()
+		eventually(t, "one less", func() bool { return waiting() == waiters })
+		for i := range n + waiters {
+			if got := w.mustNext(); number(got.Payload) != i {
+				t.Fatalf("frame %d came, want %d", number(got.Payload), i)
+			}
+		}
+		all.Wait()
+		s.end()
+	})
+}
+
+// TestEndAfterTheLastByte: a peer that reads all and closes leaves nothing to be counted as
+// undelivered, however soon it is.
+func TestEndAfterTheLastByte(t *testing.T) {
+	over(t, func(t *testing.T, m medium) {
+		for range 50 {
+			a, b := newSide(t, m, Config{}), newSide(t, m, Config{})
+			b.onMessage = func(*codec.Message, []codec.Header) { b.Drain(&CloseError{Code: CodeClosed}, true, lingerTimeout) }
+			m.connect(t, a, b)
+			if err := a.SendOffLoop(t.Context(), chunk(1, 0, 100)); err != nil {
+				t.Fatal(err)
+			}
+			if err := a.over(); err.Undelivered != 0 {
+				t.Fatalf("%v, want everything delivered", err)
+			}
+			b.over()
+		}
+	})
+}

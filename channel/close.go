@@ -103,7 +103,7 @@ func (c *Channel) seal(err *CloseError) {
 	if c.o.sealed == nil {
 		c.o.sealed = err
 	}
-	c.o.releaseLocked()
+	c.o.refuseWaitersLocked()
 	c.o.mu.Unlock()
 }
 

@@ -18,6 +18,7 @@ type connStream struct {
 	wakec  chan struct{} // to the runner; one is enough
 	resume chan struct{} // to the reader
 	lend   chan []byte   // to the writer; at most one buffer is lent
+	wrote  chan struct{} // from the writer, when it has told of one
 	gone   chan struct{} // closed by close
 	halved bool          // closeWrite was called; owned by the loop
 	wg     sync.WaitGroup
@@ -28,7 +29,7 @@ func startConn(c *Channel, conn net.Conn, open func()) {
 	s := &connStream{
 		c: c, conn: conn,
 		wakec: make(chan struct{}, 1), resume: make(chan struct{}, 1),
-		lend: make(chan []byte, 1), gone: make(chan struct{}),
+		lend: make(chan []byte, 1), wrote: make(chan struct{}, 1), gone: make(chan struct{}),
 	}
 	s.loop.wake = func() { signal(s.wakec) }
 	c.loop, c.stream = &s.loop, s
@@ -120,11 +121,34 @@ func (s *connStream) reader() {
 			})
 		}
 		if ok && err != nil { // behind what was read before it
+			s.awaitWriter()
 			s.inTurn(func() { s.c.inputEnded(err) })
 			return
 		}
 	}
 }
+
+// awaitWriter gives the writer a moment to tell what it has written: a peer that ends
+// has most likely read it, and it would be counted as undelivered.
+func (s *connStream) awaitWriter() {
+	timer := time.NewTimer(writerTimeout)
+	defer timer.Stop()
+	for {
+		lent := false
+		if !s.inTurn(func() { lent = s.c.o.inFlight }) || !lent {
+			return
+		}
+		select {
+		case <-s.wrote:
+		case <-timer.C:
+			return
+		case <-s.gone:
+			return
+		}
+	}
+}
+
+const writerTimeout = 100 * time.Millisecond
 
 // writer writes what it is lent, until it is lent nil: the end of our direction.
 func (s *connStream) writer() {
@@ -140,6 +164,7 @@ func (s *connStream) writer() {
 				err = io.ErrShortWrite
 			}
 			s.inTurn(func() { s.c.wrote(n, err) })
+			signal(s.wrote)
 		case <-s.gone:
 			return
 		}

@@ -152,9 +152,7 @@ func (c *Channel) tellWritable() {
 		return
 	}
 	if o.waiting.Load() {
-		o.mu.Lock()
-		o.releaseLocked()
-		o.mu.Unlock()
+		c.admitWaiters()
 	}
 	if o.wasFull && !o.telling {
 		o.telling = c.Post(c.tellOwner)

@@ -65,13 +65,13 @@ type outbound struct {
 	waiting atomic.Bool  // a sender waits for space
 	pending atomic.Bool  // pend is not empty
 
-	mu     sync.Mutex  // guards the following; no user code runs under it
-	sealed *CloseError // why nothing more is accepted
-	nextID uint64
-	pend   *bytebufferpool.ByteBuffer // frames of other goroutines
-	ends   []int                      // ends of the frames in pend
-	stones []milestone
-	space  chan struct{} // closed when senders may try again
+	mu      sync.Mutex  // guards the following; no user code runs under it
+	sealed  *CloseError // why nothing more is accepted
+	nextID  uint64
+	pend    *bytebufferpool.ByteBuffer // frames of other goroutines
+	ends    []int                      // ends of the frames in pend
+	stones  []milestone
+	waiters []*waiter // in turn
 
 	// owned by the loop
 	spareEnds   []int
@@ -326,42 +326,52 @@ func (c *Channel) SendOfOffLoop(ctx context.Context, p Party, f *codec.Frame, pa
 	if s := c.State(); s == Idle || s == Connecting {
 		return ErrNotOpen
 	}
-	for {
-		c.o.mu.Lock()
-		if c.o.sealed != nil {
-			c.o.mu.Unlock()
-			return c.o.sealed // written once
-		}
-		if c.reserve(size) {
-			return c.appendAndUnlock(p, f, part, size)
-		}
-		if ctx == NoWait {
-			c.o.mu.Unlock()
-			return ErrFull
-		}
-		c.o.waiting.Store(true) // then look again: the loop may just have made room
-		if c.reserve(size) {
-			return c.appendAndUnlock(p, f, part, size)
-		}
-		if c.o.space == nil {
-			c.o.space = make(chan struct{})
-		}
-		space := c.o.space
+	c.o.mu.Lock()
+	if err := c.o.sealed; err != nil {
 		c.o.mu.Unlock()
-		select {
-		case <-space:
-		case <-ctx.Done():
+		return err // written once
+	}
+	if len(c.o.waiters) == 0 && c.reserve(size) {
+		return c.appendAndUnlock(p, f, part, size)
+	}
+	if ctx == NoWait {
+		c.o.mu.Unlock()
+		return ErrFull
+	}
+	w := &waiter{p: p, f: *f, part: part, size: size, ready: make(chan struct{})}
+	c.o.waiters = append(c.o.waiters, w)
+	c.o.waiting.Store(true) // then look again: the loop may just have made room
+	low := c.o.queued.Load() <= int64(c.cfg.LowWaterBytes)
+	c.o.mu.Unlock()
+	if low {
+		c.Post(c.tellWritable)
+	}
+	select {
+	case <-w.ready:
+	case <-ctx.Done():
+		if c.giveUp(w) {
 			return context.Cause(ctx)
 		}
 	}
+	return w.err
 }
 
 // appendAndUnlock encodes f into the batch of other goroutines, releases the lock and
 // wakes the loop if the batch was empty.
 func (c *Channel) appendAndUnlock(p Party, f *codec.Frame, part Part, size int) error {
+	first := !c.o.pending.Load()
+	err := c.appendLocked(p, f, part, size)
+	c.o.mu.Unlock()
+	if first && err == nil {
+		c.loop.markDirty(c)
+	}
+	return err
+}
+
+// appendLocked encodes f, for which size is reserved, into the batch of other goroutines.
+func (c *Channel) appendLocked(p Party, f *codec.Frame, part Part, size int) error {
 	o := &c.o
 	if err := c.admitLocked(p, f, part); err != nil {
-		o.mu.Unlock()
 		o.queued.Add(int64(-size))
 		return err
 	}
@@ -378,12 +388,7 @@ func (c *Channel) appendAndUnlock(p Party, f *codec.Frame, part Part, size int) 
 		o.queued.Add(int64(n - size))
 	}
 	o.ends = append(o.ends, end)
-	first := !o.pending.Load()
 	o.pending.Store(true)
-	o.mu.Unlock()
-	if first {
-		c.loop.markDirty(c)
-	}
 	return nil
 }
 
@@ -436,15 +441,6 @@ func (c *Channel) opened(m milestone, at int64) {
 func (c *Channel) finished(m milestone) {
 	defer c.guard()
 	m.p.Finished()
-}
-
-// releaseLocked lets waiting senders try again.
-func (o *outbound) releaseLocked() {
-	o.waiting.Store(false)
-	if o.space != nil {
-		close(o.space)
-		o.space = nil
-	}
 }
 
 // release gives the buffers back; nothing is sent any more.
