@@ -36,7 +36,7 @@ func (f *logFallback) write(now time.Time, e logEntry, args []byte) bool {
 		attrs = append(attrs, slog.Any("error", err))
 	}
 	r := slog.NewRecord(e.at, e.level, message, 0)
-	r.AddAttrs(slog.String("source", source))
+	r.AddAttrs(slog.String("logger", source))
 	r.AddAttrs(attrs...)
 	_ = f.handler.Handle(context.Background(), r)
 	return true
