@@ -102,7 +102,7 @@ func (o *logOutput) run() {
 		for i := range done {
 			o.bytes -= len(done[i].args)
 		}
-		if len(o.queue) == 0 {
+		if len(o.queue) == 0 && (o.lost == 0 || o.closed) {
 			close(o.idle)
 			o.idle, o.queue = nil, nil
 			closed := o.closed

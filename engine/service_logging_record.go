@@ -44,10 +44,13 @@ func checkEmit(d codec.Dialect, args []byte) (severity int64, err error) {
 	if d == codec.V1 && r.Len() > 0 {
 		checkAttributes(&r)
 	}
-	if r.Err() != nil {
-		return 0, fmt.Errorf("%w: %w", badType, r.Err())
+	switch {
+	case r.Err() == nil:
+		return severity, nil
+	case d == codec.V0:
+		return 0, badType
 	}
-	return severity, nil
+	return 0, fmt.Errorf("%w: %w", badType, r.Err())
 }
 
 // checkAttributes leaves an error in r if what comes is no list of attributes.
