@@ -29,6 +29,7 @@ type fakeLogging struct {
 	mute  error         // of verbosity only
 	cut   error         // of emit only
 	stall chan struct{} // emit waits for it, if not nil
+	hold  chan struct{} // verbosity waits for it, if not nil
 	asked int           // calls of verbosity
 	got   [][]byte      // arguments of emit
 }
@@ -42,14 +43,7 @@ func (f *fakeLogging) set(change func()) {
 func (f *fakeLogging) emit(ctx context.Context, args []byte) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if stall := f.stall; stall != nil {
-		f.mu.Unlock()
-		select {
-		case <-stall:
-		case <-ctx.Done():
-		}
-		f.mu.Lock()
-	}
+	f.waitLocked(ctx, f.stall)
 	if err := errors.Join(ctx.Err(), f.away, f.cut); err != nil {
 		return err
 	}
@@ -57,10 +51,24 @@ func (f *fakeLogging) emit(ctx context.Context, args []byte) error {
 	return nil
 }
 
+// waitLocked lets go of the lock until the channel is closed, if there is one.
+func (f *fakeLogging) waitLocked(ctx context.Context, c chan struct{}) {
+	if c == nil {
+		return
+	}
+	f.mu.Unlock()
+	defer f.mu.Lock()
+	select {
+	case <-c:
+	case <-ctx.Done():
+	}
+}
+
 func (f *fakeLogging) verbosity(ctx context.Context) (int, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.asked++
+	f.waitLocked(ctx, f.hold)
 	return f.level, errors.Join(ctx.Err(), f.away, f.mute)
 }
 
@@ -173,14 +181,14 @@ func TestLoggerBytes(t *testing.T) {
 
 func TestLoggerVerbosity(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := &fakeLogging{level: 2, stall: make(chan struct{})}
-		close(f.stall)
+		f := &fakeLogging{level: 2, hold: make(chan struct{})}
 		l, _ := loggerOn(t, f, codec.V1, LoggerConfig{})
 		if v, ok := l.Verbosity(); ok || l.Enabled(slog.LevelDebug) || !l.Enabled(slog.LevelInfo) {
 			t.Errorf("before: Verbosity() = %d, %v; want unknown, and from info on", v, ok)
 		}
 		l.Info("not wanted, but nobody knew")
 		l.Warning("first")
+		close(f.hold)
 		synctest.Wait()
 		wantText(t, "sent", f.lines(t), "first")
 		if v, ok := l.Verbosity(); !ok || v != 2 || l.Enabled(slog.LevelInfo) || !l.Enabled(slog.LevelWarn) {
