@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/sluice-rpc/sluice/channel"
@@ -80,61 +81,210 @@ func (c *AppConfig) setDefaults() error {
 // grows and shrinks with them (protocol: queue, choice of slave, growth). Its methods are
 // for any goroutine unless they say otherwise.
 type App struct {
-	cfg AppConfig
+	// immutable
+	cfg       AppConfig
+	log       *slog.Logger
+	lobby     *lobby
+	began     time.Time
+	spawn     func(home, SlaveConfig) (*Slave, error)
+	translate [2]func(bool, *session.Error) (category, code int64, message string) // by the client's dialect
+
+	timer *time.Timer   // wakes the keeper
+	poke  chan struct{} // likewise
+	quit  chan struct{} // closed to end it
+	kept  chan struct{} // closed when it has ended
+	empty chan struct{} // closed when the App is stopping and no request is left
+	stop  sync.Once
+	ended error // of Stop
+
+	workers sync.WaitGroup // their lives; added to under mu, while the pool is not closed
+	drained sync.Once      // of empty
+
+	mu      sync.Mutex // guards the following; never held while anything else is called
+	pool    pool
+	armed   time.Time // when timer fires; zero: it need not
+	killed  bool      // the slaves are to be killed, not asked
+	crashes crashes
+	meter   meter
 }
 
 // NewApp opens the socket at which the application's workers come in; ctx bounds that only.
-// Workers are spawned when the first request comes, or Control asks for some. The App is
-// ended by Stop, which it needs.
+// Workers are spawned when the first request comes, or when Control asks for some. The App
+// keeps a goroutine until Stop, which is needed.
 func NewApp(ctx context.Context, cfg AppConfig) (*App, error) {
+	a, err := newApp(cfg)
+	if err != nil {
+		return nil, err
+	}
+	if err := a.lobby.open(ctx, channel.ListenConfig{Logger: a.cfg.Logger}); err != nil {
+		return nil, fmt.Errorf("engine: socket for the workers of %q: %w", cfg.Name, err)
+	}
+	a.run()
+	return a, nil
+}
+
+// newApp returns an App whose lobby has no socket, and that does not run.
+func newApp(cfg AppConfig) (*App, error) {
 	if err := cfg.setDefaults(); err != nil {
 		return nil, err
 	}
-	return &App{cfg: cfg}, nil
+	a := &App{
+		cfg: cfg, log: cfg.Logger.With("app", cfg.Name), began: time.Now(), spawn: spawnAt,
+		timer: time.NewTimer(forever), poke: make(chan struct{}, 1),
+		quit: make(chan struct{}), kept: make(chan struct{}), empty: make(chan struct{}),
+		pool: pool{profile: cfg.Profile}, crashes: crashes{limit: cfg.MaxCrashes},
+	}
+	a.meter.start(a.began)
+	for _, d := range []codec.Dialect{codec.V0, codec.V1} {
+		a.translate[d] = translator(d, cfg.Dialect)
+	}
+	a.lobby = newLobby(a.table)
+	a.lobby.maxConns = 2*MaxPoolLimit + maxStrangers
+	if _, err := a.table(&link{lobby: a.lobby}); err != nil {
+		return nil, fmt.Errorf("engine: %w", err)
+	}
+	return a, nil
 }
 
-// Enqueue takes over s, a client's session that was just opened and that nothing was read
-// from: it is joined to a new session of a worker, at once if a slave has a free slot, else
-// when its turn in the queue comes. headers are those of the client's call; they are copied
-// and go to the worker's invoke, and request_timeout among them bounds the request. The
-// client is always answered: by the worker, or by an error that says why not (protocol:
-// error texts, error categories). Enqueue does not block. On the loop of s.
-func (a *App) Enqueue(s *session.Session, event string, headers []codec.Header) {
-	_ = s.SendError(CategoryNode, int64(NodeNotRunning), "application is not running")
+func (a *App) run() {
+	go a.keep()
+	a.turn() // it may be to be published
 }
 
-// Invoke opens a session on a worker for a caller in this process, whose session it is: it
-// reads by Recv, writes by Send, and ends both directions. It waits in the queue for its
-// turn until ctx ends, or the time of the request_timeout header or the profile is over;
-// after that the caller bounds it. An error before the session was open is a
-// *session.Error with Delivery NotSent. Any goroutine but a loop.
-func (a *App) Invoke(ctx context.Context, event string, headers []codec.Header) (*session.Session, error) {
-	return nil, errors.ErrUnsupported
+// table returns the session table of a new link.
+func (a *App) table(k *link) (*session.Table, error) {
+	cfg := a.slaveConfig()
+	if err := cfg.setDefaults(); err != nil {
+		return nil, err
+	}
+	return session.New(cfg.sessions(k, k.settled))
 }
 
 // Control says how many slaves there should be (protocol: control). They are spawned now,
 // and kept; surplus ones are sealed. With 0 or less the queue decides.
-func (a *App) Control(population int) {}
+func (a *App) Control(population int) {
+	a.mu.Lock()
+	a.pool.population = max(population, 0)
+	a.mu.Unlock()
+	a.turn()
+}
 
-// SetProfile replaces the profile; slaves that run keep their timeouts.
-func (a *App) SetProfile(p Profile) error { return nil }
+// SetProfile replaces the profile. Slaves that run keep their timeouts; their number and
+// what they are given follow the new one. An error says what is wrong, and nothing changes.
+func (a *App) SetProfile(p Profile) error {
+	if err := p.Validate(); err != nil {
+		return err
+	}
+	a.mu.Lock()
+	a.pool.profile = p.withDefaults(a.cfg.Dialect)
+	a.mu.Unlock()
+	a.turn()
+	return nil
+}
 
 // Profile returns the profile in force, with its defaults.
-func (a *App) Profile() Profile { return a.cfg.Profile }
+func (a *App) Profile() Profile {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.pool.profile
+}
 
 // Name returns the application's name.
 func (a *App) Name() string { return a.cfg.Name }
 
+// Dialect returns what the workers speak.
+func (a *App) Dialect() codec.Dialect { return a.cfg.Dialect }
+
 // Crashes returns the last ends of workers that nobody asked for, the oldest first. The
 // list is the caller's.
-func (a *App) Crashes() []Crash { return nil }
-
-// Info returns what the info method of an application's service tells.
-func (a *App) Info() AppInfo { return AppInfo{} }
+func (a *App) Crashes() []Crash {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.crashes.all()
+}
 
 // Stop ends the application: no request is taken any more (error [20991, 6]); those in the
 // queue and those that run have until Profile.SealTimeout or the end of ctx; then slaves
 // get a terminate, and in the end nothing of them is left. Once ctx has ended they are
-// killed. The error is that of the socket. Any goroutine but a loop; a second call waits
-// for the first.
-func (a *App) Stop(ctx context.Context) error { return nil }
+// killed. The error is that of clearing away the socket. Any goroutine but a loop; a second
+// call waits for the first.
+func (a *App) Stop(ctx context.Context) error {
+	a.stop.Do(func() { a.ended = a.end(ctx) })
+	return a.ended
+}
+
+func (a *App) end(ctx context.Context) error {
+	a.mu.Lock()
+	a.pool.stop()
+	limit := a.pool.profile.SealTimeout
+	a.mu.Unlock()
+	a.turn()
+	patience := time.NewTimer(limit)
+	defer patience.Stop()
+	select {
+	case <-a.empty:
+	case <-patience.C:
+	case <-ctx.Done():
+	}
+	a.mu.Lock()
+	left := a.pool.close()
+	slaves := a.slavesLocked()
+	a.mu.Unlock()
+	for _, r := range left {
+		r.refuse(answerNotRunning)
+	}
+	for _, s := range slaves {
+		a.endSlave(s, false)
+	}
+	a.awaitWorkers(ctx)
+	close(a.quit)
+	<-a.kept
+	a.timer.Stop()
+	return a.lobby.close()
+}
+
+// awaitWorkers waits for the lives of all slaves, and kills them once ctx has ended.
+func (a *App) awaitWorkers(ctx context.Context) {
+	over := make(chan struct{})
+	go func() {
+		a.workers.Wait()
+		close(over)
+	}()
+	select {
+	case <-over:
+		return
+	case <-ctx.Done():
+	}
+	a.mu.Lock()
+	a.killed = true
+	slaves := a.slavesLocked()
+	a.mu.Unlock()
+	for _, s := range slaves {
+		s.Kill()
+	}
+	<-over
+}
+
+// slavesLocked returns the slaves whose processes run.
+func (a *App) slavesLocked() []*Slave {
+	list := make([]*Slave, 0, len(a.pool.members))
+	for _, m := range a.pool.members {
+		if m.slave != nil {
+			list = append(list, m.slave)
+		}
+	}
+	return list
+}
+
+// endSlave ends a slave because the application is ended.
+func (a *App) endSlave(s *Slave, kill bool) {
+	if kill {
+		s.Kill()
+		return
+	}
+	reason := "overseer is shutting down"
+	if a.cfg.Dialect == codec.V0 {
+		reason = "the engine is shutting down"
+	}
+	s.askTerminate(a.code(SlaveShutdown), reason)
+}

@@ -116,7 +116,7 @@ func orDuration(p *time.Duration, def time.Duration) {
 	case *p == 0:
 		*p = def
 	case *p < 0:
-		*p = math.MaxInt64
+		*p = forever
 	}
 }
 
@@ -146,3 +146,6 @@ func (c *SlaveConfig) sessions(owner session.Owner, settled func(*session.Sessio
 	}
 	return sc
 }
+
+// forever is a time that does not pass.
+const forever = time.Duration(math.MaxInt64)

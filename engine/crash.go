@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"bytes"
+	"log/slog"
 	"slices"
 	"time"
 )
@@ -40,3 +42,25 @@ func (c *crashes) add(one Crash) {
 
 // all returns a copy, the oldest first.
 func (c *crashes) all() []Crash { return slices.Clone(c.list) }
+
+// lineLogger logs what a worker writes, line by line, as debug messages. It is used by one
+// goroutine.
+type lineLogger struct {
+	log     *slog.Logger
+	partial []byte
+}
+
+// Write takes what came; the last line waits for its end, or for too many bytes.
+func (l *lineLogger) Write(p []byte) (int, error) {
+	n := len(p)
+	for len(p) > 0 {
+		line, rest, whole := bytes.Cut(p, []byte{'\n'})
+		l.partial = append(l.partial, line[:min(len(line), maxLineBytes-len(l.partial))]...)
+		if whole {
+			l.log.Debug("worker: " + string(l.partial))
+			l.partial = l.partial[:0]
+		}
+		p = rest
+	}
+	return n, nil
+}

@@ -30,7 +30,7 @@ func SpawnFake(cfg SlaveConfig, p *FakeProcess) (*Slave, error) {
 	if err := cfg.setDefaults(); err != nil {
 		return nil, err
 	}
-	s := newSlave(cfg)
+	s := newSlave(cfg, home{})
 	r, w := io.Pipe()
 	p.out, p.left, p.begin = w, make(chan struct{}), time.Now()
 	s.proc, s.out = p, newOutput(r, &s.cfg)

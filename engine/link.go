@@ -12,6 +12,7 @@ type link struct {
 	lobby *lobby
 	table *session.Table
 	ch    *channel.Channel
+	gone  chan struct{} // closed when nothing is left of it
 
 	slave   *Slave // nil before the handshake
 	active  bool   // the slave was told that it is ready
@@ -30,17 +31,21 @@ func (k *link) OnInvoke(*session.Session) {}
 // OnHandshake gives the link to its slave. A stranger is closed without an answer, and
 // the slave that it may have wanted to be waits on (protocol §1.3).
 func (k *link) OnHandshake(uuid []byte) {
-	s := k.lobby.claim(uuid)
+	s := k.lobby.claim(uuid, k)
 	if s == nil {
 		k.ch.Fail(&channel.CloseError{Code: channel.CodeBadHandshake, Remote: true, Reason: "nobody with this uuid is expected"})
 		return
 	}
 	k.slave = s
 	k.silence = k.ch.NewTimer(k.silent)
-	s.link.Store(k)
 	if k.ch.Dialect() == codec.V1 {
 		k.activate()
 	}
+}
+
+// close ends the link. Any goroutine.
+func (k *link) close() {
+	k.ch.Post(func() { k.ch.Fail(&channel.CloseError{Code: channel.CodeClosed}) })
 }
 
 // activate makes the slave active: by the handshake in v1, by the first heartbeat in v0

@@ -22,13 +22,14 @@ const (
 )
 
 // lobby is where workers come in: one unix socket in a directory of its own, at which
-// connections wait until their handshake says whose they are. It can serve any number of
-// slaves; now each has its own.
+// connections wait until their handshake says whose they are. The slaves of an App share
+// one; any other slave has its own.
 type lobby struct {
 	// immutable after open
 	table    func(*link) (*session.Table, error)
 	parent   string // of the directory that open makes; if empty, the temporary one
 	endpoint string
+	maxConns int
 	ln       *channel.Listener // nil in tests
 	remove   func() error      // of the directory
 	waiting  sync.WaitGroup    // for Serve, and for the links that it admitted
@@ -41,7 +42,7 @@ type lobby struct {
 }
 
 func newLobby(table func(*link) (*session.Table, error)) *lobby {
-	return &lobby{table: table, expected: make(map[string]*Slave), links: make(map[*link]bool)}
+	return &lobby{table: table, maxConns: maxStrangers, expected: make(map[string]*Slave), links: make(map[*link]bool)}
 }
 
 // open makes the socket, and serves it until close.
@@ -51,7 +52,7 @@ func (l *lobby) open(ctx context.Context, cfg channel.ListenConfig) error {
 		return err
 	}
 	l.endpoint, l.remove = filepath.Join(dir, "engine.sock"), remove
-	cfg.MaxConns = maxStrangers
+	cfg.MaxConns = l.maxConns
 	l.ln, err = channel.Listen(ctx, "unix", l.endpoint, cfg)
 	if err != nil {
 		return errors.Join(err, remove())
@@ -75,7 +76,7 @@ func (l *lobby) makeDir() (dir string, remove func() error, err error) {
 
 // admit takes a connection and owns it.
 func (l *lobby) admit(conn net.Conn) {
-	k := &link{lobby: l}
+	k := &link{lobby: l, gone: make(chan struct{})}
 	table, err := l.table(k)
 	if err != nil { // the configuration was tried before
 		_ = conn.Close()
@@ -99,6 +100,7 @@ func (l *lobby) see(k *link) {
 	if l.ln != nil {
 		l.ln.Release()
 	}
+	close(k.gone)
 }
 
 // refused counts the connections that were nobody's.
@@ -117,20 +119,32 @@ func (l *lobby) expect(s *Slave) {
 	l.mu.Unlock()
 }
 
-// forget ends expect.
+// forget ends expect. Behind it the slave has its link, or never gets one.
 func (l *lobby) forget(s *Slave) {
 	l.mu.Lock()
 	delete(l.expected, s.uuid)
 	l.mu.Unlock()
 }
 
-// claim returns the slave whose worker says uuid, once; nil for a stranger.
-func (l *lobby) claim(uuid []byte) *Slave {
+// claim gives a link to the slave whose worker says uuid, once, and returns it; nil for a
+// stranger.
+func (l *lobby) claim(uuid []byte, k *link) *Slave {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s := l.expected[string(uuid)]
-	delete(l.expected, string(uuid))
+	if s != nil {
+		delete(l.expected, string(uuid))
+		s.link.Store(k)
+	}
 	return s
+}
+
+// part ends the connection of a slave that was forgotten, and waits for its goroutines.
+func (l *lobby) part(s *Slave) {
+	if k := s.link.Load(); k != nil {
+		k.close()
+		<-k.gone
+	}
 }
 
 // close ends the socket and every connection that came by it, and waits for their
@@ -144,7 +158,7 @@ func (l *lobby) close() error {
 	links := slices.Collect(maps.Keys(l.links))
 	l.mu.Unlock()
 	for _, k := range links {
-		k.ch.Post(func() { k.ch.Fail(&channel.CloseError{Code: channel.CodeClosed}) })
+		k.close()
 	}
 	l.waiting.Wait()
 	if l.remove != nil {

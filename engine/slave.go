@@ -19,6 +19,7 @@ import (
 type Slave struct {
 	// immutable once it is spawned
 	cfg   SlaveConfig
+	home  home
 	uuid  string
 	log   *slog.Logger
 	lobby *lobby
@@ -41,6 +42,14 @@ type Slave struct {
 	done   chan struct{} // closed when gone
 	err    error         // written before done is closed
 	status string        // of the process; likewise
+}
+
+// home is where a slave belongs if it is one of several: their lobby, and who wants to know
+// of it. The zero home is for one that has a lobby of its own.
+type home struct {
+	lobby   *lobby
+	moved   func(*Slave, State) // when it is active, terminating, gone; must not block
+	settled func(*Slave)        // a session of it is over; on the loop of its channel
 }
 
 // ask is something that a slave is asked for, once.
@@ -66,7 +75,7 @@ func Spawn(ctx context.Context, cfg SlaveConfig) (*Slave, error) {
 	if err := cfg.setDefaults(); err != nil {
 		return nil, err
 	}
-	s := newSlave(cfg)
+	s := newSlave(cfg, home{})
 	if _, err := s.table(&link{lobby: s.lobby}); err != nil {
 		return nil, fmt.Errorf("engine: %w", err)
 	}
@@ -75,23 +84,39 @@ func Spawn(ctx context.Context, cfg SlaveConfig) (*Slave, error) {
 	}
 	if err := s.start(); err != nil {
 		_ = s.lobby.close()
-		return nil, fmt.Errorf("engine: start the worker: %w", err)
+		return nil, err
 	}
 	go newSupervisor(s).run()
 	return s, nil
 }
 
-// newSlave returns a slave without a process, whose lobby has no socket.
-func newSlave(cfg SlaveConfig) *Slave {
+// spawnAt is Spawn for a slave that comes into the lobby of h, which is open.
+func spawnAt(h home, cfg SlaveConfig) (*Slave, error) {
+	if err := cfg.setDefaults(); err != nil {
+		return nil, err
+	}
+	s := newSlave(cfg, h)
+	if err := s.start(); err != nil {
+		s.lobby.forget(s)
+		return nil, err
+	}
+	go newSupervisor(s).run()
+	return s, nil
+}
+
+// newSlave returns a slave without a process; a lobby of its own has no socket yet.
+func newSlave(cfg SlaveConfig, h home) *Slave {
 	s := &Slave{
-		cfg: cfg, uuid: newUUID(), began: time.Now(),
+		cfg: cfg, home: h, lobby: h.lobby, uuid: newUUID(), began: time.Now(),
 		notes: make(chan note, maxNotes), ready: make(chan struct{}), done: make(chan struct{}),
 	}
 	s.log = cfg.Logger.With("app", cfg.App, "uuid", s.uuid)
 	for _, a := range []*ask{&s.seal, &s.terminate, &s.kill} {
 		a.asked = make(chan struct{})
 	}
-	s.lobby = newLobby(s.table)
+	if s.lobby == nil {
+		s.lobby = newLobby(s.table)
+	}
 	s.lobby.expect(s)
 	return s
 }
@@ -105,13 +130,13 @@ func (s *Slave) table(k *link) (*session.Table, error) {
 func (s *Slave) start() error {
 	r, w, err := os.Pipe()
 	if err != nil {
-		return err
+		return fmt.Errorf("engine: start the worker: %w", err)
 	}
 	p, err := startProcess(&s.cfg, s.lobby.endpoint, s.uuid, w)
 	_ = w.Close()
 	if err != nil {
 		_ = r.Close()
-		return err
+		return fmt.Errorf("engine: start the worker: %w", err)
 	}
 	s.proc, s.out = p, newOutput(r, &s.cfg)
 	return nil
@@ -122,6 +147,9 @@ func (s *Slave) fire(e event) bool {
 	to, ok := table.Next(s.State(), e)
 	if ok {
 		s.state.Store(uint32(to))
+		if s.home.moved != nil {
+			s.home.moved(s, to)
+		}
 	}
 	return ok
 }
@@ -213,26 +241,61 @@ func (s *Slave) Invoke(ctx context.Context, event string, headers []codec.Header
 	if err := s.awaitReady(ctx); err != nil {
 		return nil, refused(err)
 	}
-	s.load.Add(1) // before the look: Seal looks at the load after it has changed the state
-	if state := s.State(); state != Active {
-		s.settled()
-		return nil, refused(&SlaveError{Code: SlaveInvalidState, Reason: "the slave is " + state.String()})
+	return s.open(ctx, event, headers)
+}
+
+// open is Invoke for a slave that was active a moment ago.
+func (s *Slave) open(ctx context.Context, event string, headers []codec.Header) (*session.Session, error) {
+	if err := s.take(); err != nil {
+		return nil, err
 	}
 	call, err := s.link.Load().table.OpenOffLoop(ctx, event, headers, nil)
 	if err != nil {
-		s.settled()
+		s.unload()
 		return nil, err
 	}
 	s.invoked.Add(1)
 	return call, nil
 }
 
+// forward joins client with a new session of the worker. An error says that nothing was
+// opened, and client is as it was. On the loop of client.
+func (s *Slave) forward(client *session.Session, event string, headers []codec.Header, cfg session.Splice) error {
+	if err := s.take(); err != nil {
+		return err
+	}
+	if err := client.Forward(s.link.Load().table, event, headers, cfg); err != nil {
+		s.unload()
+		return err
+	}
+	s.invoked.Add(1)
+	return nil
+}
+
+// take adds a session to the load of an active slave.
+func (s *Slave) take() error {
+	s.load.Add(1) // before the look: Seal looks at the load after it has changed the state
+	if state := s.State(); state != Active {
+		s.unload()
+		return refused(&SlaveError{Code: SlaveInvalidState, Reason: "the slave is " + state.String()})
+	}
+	return nil
+}
+
 func refused(err error) error {
 	return &session.Error{Message: "the session was not opened", Delivery: session.NotSent, Err: err}
 }
 
-// settled takes one session off the load.
+// settled is told of each session that is over. On the loop.
 func (s *Slave) settled() {
+	s.unload()
+	if s.home.settled != nil {
+		s.home.settled(s)
+	}
+}
+
+// unload takes one session off the load.
+func (s *Slave) unload() {
 	if s.load.Add(-1) == 0 {
 		s.noteIdle()
 	}
@@ -252,11 +315,16 @@ func (s *Slave) noteIdle() {
 // group. A worker that has not shaken hands gets SIGTERM at once. If ctx ends first the
 // group is killed. Of several calls the first one's code and reason count.
 func (s *Slave) Terminate(ctx context.Context, code int64, reason string) error {
+	s.askTerminate(code, reason)
+	return s.end(ctx)
+}
+
+// askTerminate is Terminate without the waiting.
+func (s *Slave) askTerminate(code int64, reason string) {
 	s.terminate.once.Do(func() {
 		s.code, s.reason = code, reason
 		close(s.terminate.asked)
 	})
-	return s.end(ctx)
 }
 
 // Seal has the worker take no more sessions, lets the open ones go on for at most

@@ -239,7 +239,9 @@ func (v *supervisor) clear() (status string) {
 	}
 	v.awaitChannel()
 	v.cancel()
-	if err := s.lobby.close(); err != nil {
+	if s.home.lobby != nil {
+		s.lobby.part(s)
+	} else if err := s.lobby.close(); err != nil {
 		s.log.Warn("engine: clearing away the worker's socket", "err", err)
 	}
 	v.wg.Wait()
