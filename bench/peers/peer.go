@@ -20,6 +20,7 @@ var peers = []peer{
 	{"sluice", &v0Wire, serveWorkers(v0Wire.dialect)},
 	{"sluice-v1", &v1Wire, serveWorkers(v1Wire.dialect)},
 	{"sluice-table", &tableWire, serveTables},
+	{"relay", &v1Wire, serveRelay},
 }
 
 func findPeer(name string) (*peer, error) {
