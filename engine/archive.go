@@ -79,6 +79,15 @@ type walker struct {
 	f      func(item) error
 	seen   map[string]fs.FileMode
 	bytes  int64
+	heads  int // of items, directories that are there twice among them
+}
+
+// head counts one, whatever it is.
+func (w *walker) head() error {
+	if w.heads++; w.heads/2 > w.limits.MaxFiles {
+		return fmt.Errorf("more than %d files", w.limits.MaxFiles)
+	}
+	return nil
 }
 
 func (w *walker) tar(r io.Reader) error {
@@ -91,6 +100,9 @@ func (w *walker) tar(r io.Reader) error {
 			return fmt.Errorf("neither tar, tar.gz nor zip, or damaged: %w", err)
 		}
 		it := item{name: h.Name, mode: h.FileInfo().Mode(), link: h.Linkname, hard: h.Typeflag == tar.TypeLink, body: t}
+		if err := w.head(); err != nil {
+			return err
+		}
 		if h.Typeflag == tar.TypeXGlobalHeader {
 			continue
 		}
@@ -106,6 +118,9 @@ func (w *walker) zip(archive io.ReaderAt, size int64) error {
 		return fmt.Errorf("zip: %w", err)
 	}
 	for _, file := range z.File {
+		if err := w.head(); err != nil {
+			return err
+		}
 		if err := w.zipped(file); err != nil {
 			return err
 		}
@@ -171,14 +186,14 @@ func (w *walker) place(it item) error {
 	if was, twice := w.seen[it.name]; twice && (!was.IsDir() || !it.mode.IsDir()) {
 		return fmt.Errorf("%q is there twice", it.name)
 	}
-	if len(w.seen) >= w.limits.MaxFiles {
-		return fmt.Errorf("more than %d files", w.limits.MaxFiles)
-	}
 	for dir := path.Dir(it.name); dir != "."; dir = path.Dir(dir) {
 		if mode, ok := w.seen[dir]; ok && !mode.IsDir() {
 			return fmt.Errorf("%q is below %q, which is no directory", it.name, dir)
 		}
 		w.seen[dir] = fs.ModeDir | 0o755 // implied; it counts, too
+	}
+	if _, there := w.seen[it.name]; !there && len(w.seen) >= w.limits.MaxFiles {
+		return fmt.Errorf("more than %d files", w.limits.MaxFiles)
 	}
 	return nil
 }

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -214,13 +213,15 @@ func syntax(text []byte, d *json.Decoder, err error) error {
 	if errors.As(err, &se) {
 		at = max(at, se.Offset)
 	}
-	return fmt.Errorf("line %d: %w", 1+bytes.Count(text[:min(at, int64(len(text)))], []byte("\n")), err)
+	at = min(at, int64(len(text)))
+	at = int64(len(text) - len(bytes.TrimLeft(text[at:], " \t\r\n")))
+	return fmt.Errorf("line %d: %w", 1+bytes.Count(text[:at], []byte("\n")), err)
 }
 
 // field returns the path of a key.
 func (f *fieldSet) field(key string) string {
-	if f.prefix == "" {
-		return key
+	if f.prefix == "" || key == "" {
+		return f.prefix + key
 	}
 	return f.prefix + "." + key
 }
@@ -315,10 +316,4 @@ func packJSON(raw []byte) ([]byte, error) {
 		return nil, err
 	}
 	return appendValue(nil, v), nil
-}
-
-// local returns a slash-separated path as one inside a package, or false.
-func local(name string) (string, bool) {
-	name = path.Clean(strings.TrimPrefix(name, "./"))
-	return filepath.FromSlash(name), filepath.IsLocal(filepath.FromSlash(name)) && !strings.ContainsRune(name, 0)
 }
