@@ -42,8 +42,9 @@ type Handled struct {
 	Unbound bool
 	// Endless says that calls of this method do not end by themselves, as those that
 	// tell of changes for as long as somebody listens. Server.Close does not wait for
-	// them: it ends their stream, or the context of Serve, before anything else. When the
-	// client ends its direction, by discard for example, the stream is ended too.
+	// them: it ends their stream, or the context of Serve, before anything else. The
+	// stream of an OnLoop one also ends when the client ends its direction, by discard
+	// for example.
 	Endless bool
 }
 

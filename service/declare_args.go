@@ -55,8 +55,8 @@ func (k ArgKind) String() string {
 	return fmt.Sprintf("kind %d", uint8(k))
 }
 
-// argsError says what is wrong with arguments; it is an ErrBadArgs. The text up to index
-// is the 0.11 runtime's own, which its clients may look for.
+// argsError says what is wrong with arguments; it is an ErrBadArgs. The text alone is the
+// 0.11 runtime's own, which is what a v0 client gets.
 type argsError struct {
 	text  string
 	arg   string // name of the argument; empty for their number

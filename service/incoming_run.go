@@ -56,8 +56,15 @@ func (c *Call) run(ctx context.Context) {
 			c.fail(c.panicked(recover()))
 		}
 		c.ignore()
+		if !c.kept {
+			c.markOver()
+		}
 	}()
-	if err := c.m.Serve(ctx, c); err != nil {
+	err := c.m.Serve(ctx, c)
+	if c.m.Endless && err != nil && errors.Is(context.Cause(ctx), ErrServerClosed) {
+		err = nil // it ended because it was told to
+	}
+	if err != nil {
 		c.fail(err)
 	} else if err := c.complete(); err != nil && errors.Is(err, session.ErrGraph) {
 		c.fail(fmt.Errorf("%s has not finished its answer: %w", c.m.Name, err))

@@ -144,7 +144,7 @@ func (k *Callee) callServe(c *Call) {
 	c.args = bytes.Clone(c.args)
 	c.onLoop = false
 	if c.m.Rx != nil || c.m.Tx != nil || k.dialect == codec.V0 {
-		k.calls[c.s] = c
+		c.kept, k.calls[c.s] = true, c
 	}
 	c.serve()
 }
@@ -177,23 +177,29 @@ func (k *Callee) OnClose(*channel.CloseError) {
 
 // end tells a call that it is over, once.
 func (k *Callee) end(c *Call) {
-	c.mu.Lock()
-	over, done := c.over, c.done
-	c.over = true
-	c.mu.Unlock()
 	delete(k.calls, c.s)
 	c.untally()
-	if over {
-		return
+	if c.markOver() {
+		list := c.onEnd
+		c.onEnd = nil
+		for _, f := range list {
+			c.guarded(f)
+		}
 	}
-	if done != nil {
-		close(done)
+}
+
+// markOver closes Done. It reports false if that was done before.
+func (c *Call) markOver() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.over {
+		return false
 	}
-	list := c.onEnd
-	c.onEnd = nil
-	for _, f := range list {
-		c.guarded(f)
+	c.over = true
+	if c.done != nil {
+		close(c.done)
 	}
+	return true
 }
 
 func (c *Call) isOver() bool {

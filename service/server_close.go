@@ -79,11 +79,11 @@ func (t *tally) wait(ctx context.Context) error {
 }
 
 // Close stops listening, refuses new calls, ends the Endless ones, and lets the others
-// end until ctx does; then it cuts what is left and closes the connections. What was
-// answered is written out before that, as long as ctx allows. It returns when everything
-// that the server started is gone. The error is that of ctx, with what had to be cut, if
-// calls were running; a method that ignores its context is left behind after one second,
-// and named. Later calls wait for the first one and return its error.
+// end until ctx does; then it cuts what is left. What was answered is written out before
+// the connections are closed. It returns when everything that the server started is gone,
+// at most two seconds after ctx. The error is that of ctx if calls had to be cut; methods
+// that ignore their context even then are left behind, and counted in the error. Later
+// calls wait for the first one and return its error.
 func (s *Server) Close(ctx context.Context) error {
 	s.mu.Lock()
 	first := !s.closing
@@ -117,10 +117,17 @@ func (s *Server) close(ctx context.Context) error {
 		errs = append(errs, fmt.Errorf("service: close %s: %d calls were cut: %w", s.Name(), s.calls.len(), err))
 	}
 	s.cut(ErrServerClosed)
-	s.closeChannels(ctx)
 	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeGrace)
 	defer cancel()
-	if s.calls.wait(grace) != nil {
+	_ = s.calls.wait(grace) // methods answer that they were cut
+	if ctx.Err() == nil {
+		s.closeChannels(ctx)
+	} else {
+		s.closeChannels(grace)
+	}
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeGrace)
+	defer cancel()
+	if s.calls.wait(last) != nil { // those who wait for their session went on
 		errs = append(errs, fmt.Errorf("service: close %s: %d methods ignore their context", s.Name(), s.calls.len()))
 	}
 	s.waiting.Wait()
