@@ -32,6 +32,7 @@ type Call struct {
 
 	args   []byte // see Args
 	onLoop bool   // the methods are for the loop; see OffLoop
+	kept   bool   // in k.calls when it was called
 
 	// owned by the loop
 	onMessage  func(name string, p []byte)
