@@ -2,13 +2,10 @@ package service
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"log/slog"
 	"math"
 	"os"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/sluice-rpc/sluice/codec"
@@ -16,8 +13,8 @@ import (
 
 // LoggerConfig configures a Logger. The zero value works.
 type LoggerConfig struct {
-	// Source of the records, "app/<name>" for an application (protocol: logging). If empty,
-	// "app/" and the name of the program.
+	// Source of the records, "app/<name>" for an application (protocol: logging); see
+	// Logger.WithSource. If empty, "app/" and the name of the program.
 	Source string
 	// Level is the least level of records that are taken as long as the service has not
 	// said its verbosity. If zero, slog.LevelInfo.
@@ -74,46 +71,18 @@ func orElse[T int | time.Duration](v *T, zero, negative T) {
 	}
 }
 
-// logService is what a Logger needs of the logging service. Only its sender calls it, one
-// method at a time.
-type logService interface {
-	// emit sends one record, without waiting for an answer. args is borrowed.
-	emit(ctx context.Context, args []byte) error
-	// verbosity asks for it.
-	verbosity(ctx context.Context) (int, error)
-	// connection returns a number that changes with each new connection.
-	connection() uint64
-}
-
 // Logger sends records to the logging service: only those that the service keeps, by the
-// verbosity that it says (protocol: logging). Its methods never wait, may be called by any
-// goroutine, loops included, and do not allocate for a record of plain attributes. Records
-// wait in a bounded queue for one goroutine, which the first use starts and Close ends;
-// while the service is away they go to Fallback. A record goes to one of the two; where
-// neither can take it, it is counted in Stats, and its loss is logged.
+// verbosity that it says (protocol: logging). Its methods but Close never wait, may be
+// called by any goroutine, loops included, and do not allocate for a record of plain
+// attributes. Records wait in a bounded queue for one goroutine, which the first use
+// starts and Close ends; while the service is away they go to Fallback. A record goes to
+// one of the two; where neither can take it, it is counted in Stats, and its loss is
+// logged.
 type Logger struct {
 	// immutable
-	cfg     LoggerConfig
-	dialect codec.Dialect
-	service logService
-	ctx     context.Context // of the sender's exchanges
-	cancel  context.CancelFunc
-	closing chan struct{} // closed by Close
-	done    chan struct{} // closed by the sender's end
-	wake    chan struct{} // for the sender: the queue is not empty any more
-
-	start, stop sync.Once
-	threshold   atomic.Int64 // the verbosity; unknownVerbosity
-	encoders    sync.Pool    // of *attrEncoder
-
-	mu     sync.Mutex // no other lock is taken and nothing is called under it
-	queue  logQueue
-	closed bool
-	stats  LoggerStats // but for what is asked elsewhere
+	core   *logCore
+	source string
 }
-
-// unknownVerbosity is none that a service can say and that is told from another one.
-const unknownVerbosity = math.MinInt64
 
 // LoggerStats is what a Logger counts. A record is counted in one of Sent, Filtered,
 // Fallback, Suppressed and Dropped, or waits.
@@ -132,32 +101,25 @@ type LoggerStats struct {
 	Outages     uint64 // how often one was the first to fail
 }
 
-// newLogger returns a Logger on a logging service of that version. It starts no goroutine.
-func newLogger(s logService, d codec.Dialect, cfg LoggerConfig) (*Logger, error) {
+// newLogger returns a Logger on what it needs of a service. It starts no goroutine.
+func newLogger(s logService, d codec.Dialect, cfg LoggerConfig) *Logger {
 	cfg.setDefaults()
-	if len(cfg.Source) > MaxNameBytes {
-		return nil, fmt.Errorf("service: log source of %d bytes, limit %d", len(cfg.Source), MaxNameBytes)
-	}
-	l := &Logger{
-		cfg: cfg, dialect: d, service: s,
-		closing: make(chan struct{}), done: make(chan struct{}), wake: make(chan struct{}, 1),
-	}
-	l.ctx, l.cancel = context.WithCancel(context.Background())
-	l.threshold.Store(unknownVerbosity)
-	l.encoders.New = func() any { return new(attrEncoder) }
-	return l, nil
+	return (&Logger{core: newLogCore(s, d, cfg)}).WithSource(cfg.Source)
 }
+
+// WithSource returns a Logger whose records have another source; of more than
+// MaxNameBytes the rest is cut off. It shares all else with l: the queue, the Stats, and
+// the end by Close of any of the two.
+func (l *Logger) WithSource(source string) *Logger {
+	return &Logger{core: l.core, source: source[:min(len(source), MaxNameBytes)]}
+}
+
+// Source returns the source of the records.
+func (l *Logger) Source() string { return l.source }
 
 // Enabled reports whether a record of that level is worth making: whether the service
 // keeps it. It is cheap.
-func (l *Logger) Enabled(level slog.Level) bool {
-	l.start.Do(l.run)
-	v := l.threshold.Load()
-	if v == unknownVerbosity {
-		return level >= l.cfg.Level
-	}
-	return Wanted(l.dialect, Severity(l.dialect, level), int(v))
-}
+func (l *Logger) Enabled(level slog.Level) bool { return l.core.enabled(level) }
 
 // Log logs a message with attributes, if the level is Enabled. Values that the protocol
 // does not have, such as times, durations and errors, become text; groups become keys with
@@ -166,11 +128,11 @@ func (l *Logger) Log(level slog.Level, message string, attrs ...slog.Attr) {
 	if !l.Enabled(level) {
 		return
 	}
-	e := l.encoder(message, logAttrs{}, "")
+	e := l.core.encoder(message, logAttrs{}, "")
 	for _, a := range attrs {
 		e.attr(a, 0)
 	}
-	l.put(time.Now(), level, e)
+	l.core.put(time.Now(), level, l.source, e)
 }
 
 // Debug logs at slog.LevelDebug: see Log.
@@ -195,99 +157,12 @@ func (l *Logger) Error(message string, attrs ...slog.Attr) {
 
 // Verbosity returns what the service said last, in the order of its version; false if it
 // has not said it yet.
-func (l *Logger) Verbosity() (int, bool) {
-	v := l.threshold.Load()
-	if v == unknownVerbosity {
-		return 0, false
-	}
-	return int(v), true
-}
-
-// Source returns the source of the records.
-func (l *Logger) Source() string { return l.cfg.Source }
+func (l *Logger) Verbosity() (int, bool) { return l.core.verbosity() }
 
 // Stats returns the counts.
-func (l *Logger) Stats() LoggerStats {
-	l.mu.Lock()
-	s := l.stats
-	s.Queued += l.queue.len()
-	s.QueuedBytes += l.queue.bytes()
-	l.mu.Unlock()
-	s.Verbosity, s.Known = l.Verbosity()
-	return s
-}
-
-// encoder returns an encoder of a record, for put or release.
-func (l *Logger) encoder(message string, base logAttrs, prefix string) *attrEncoder {
-	e := l.encoders.Get().(*attrEncoder)
-	e.reset(l.dialect, l.cfg.MaxRecordBytes, message, base, prefix)
-	return e
-}
-
-// release takes an encoder back.
-func (l *Logger) release(e *attrEncoder) {
-	if e.keeps() <= keepLogBytes {
-		l.encoders.Put(e)
-	}
-}
-
-// put queues a record, and takes its encoder back.
-func (l *Logger) put(at time.Time, level slog.Level, e *attrEncoder) {
-	r := e.record(level, l.cfg.Source)
-	entry := logEntry{at: at, queued: time.Now(), level: level}
-	l.mu.Lock()
-	first := l.putLocked(entry, &r)
-	if e.cut {
-		l.stats.Cut++
-	}
-	l.mu.Unlock()
-	l.release(e)
-	if first {
-		select {
-		case l.wake <- struct{}{}:
-		default:
-		}
-	}
-}
-
-// putLocked queues a record at the expense of the oldest, and reports whether there was
-// none.
-func (l *Logger) putLocked(entry logEntry, r *logRecord) (first bool) {
-	if l.closed {
-		l.stats.Dropped++
-		return false
-	}
-	for l.queue.len() > 0 && (l.queue.len() >= l.cfg.MaxQueued || l.queue.bytes() > l.cfg.MaxQueuedBytes-r.size()) {
-		l.queue.pop()
-		l.stats.Dropped++
-	}
-	l.queue.push(entry, r)
-	return l.queue.len() == 1
-}
+func (l *Logger) Stats() LoggerStats { return l.core.snapshot() }
 
 // Close sends what waits and ends the Logger. What the service does not take until ctx
 // ends, or while it is away, goes to Fallback. What is logged from now on is dropped. A
 // second Close waits for the first; its context counts, too.
-func (l *Logger) Close(ctx context.Context) error {
-	l.start.Do(func() { close(l.done) }) // never used: nothing to end
-	l.stop.Do(func() {
-		l.mu.Lock()
-		l.closed = true
-		l.mu.Unlock()
-		close(l.closing)
-	})
-	defer l.cancel()
-	select {
-	case <-l.done:
-		return nil
-	default:
-	}
-	select {
-	case <-l.done:
-		return nil
-	case <-ctx.Done():
-		l.cancel()
-		<-l.done
-		return ctx.Err()
-	}
-}
+func (l *Logger) Close(ctx context.Context) error { return l.core.close(ctx) }

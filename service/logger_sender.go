@@ -21,9 +21,9 @@ const (
 
 const droppedMessage = "log records were dropped: too many at a time"
 
-// logSender is the goroutine of a Logger.
+// logSender is the goroutine of a logCore.
 type logSender struct {
-	*Logger
+	*logCore
 	batch    logQueue // taken from the queue, and not done with
 	fallback logFallback
 	random   rand.PCG
@@ -39,8 +39,8 @@ type logSender struct {
 }
 
 // run starts the sender.
-func (l *Logger) run() {
-	s := &logSender{Logger: l, timer: time.NewTimer(0)}
+func (l *logCore) run() {
+	s := &logSender{logCore: l, timer: time.NewTimer(0)}
 	s.fallback.init(l.cfg.Fallback, l.cfg.FallbackRate)
 	s.random.Seed(rand.Uint64(), rand.Uint64())
 	go func() {
@@ -220,7 +220,7 @@ func later(now time.Time, d time.Duration) time.Time {
 func (s *logSender) send(ctx context.Context) error {
 	for s.batch.len() > 0 {
 		e, args := s.batch.head()
-		if !s.Enabled(e.level) {
+		if !s.enabled(e.level) {
 			s.drop(&s.stats.Filtered)
 			continue
 		}
@@ -242,7 +242,7 @@ func (s *logSender) reportDrops(ctx context.Context) error {
 	if dropped == s.reported || s.batch.len() > 0 {
 		return nil
 	}
-	if s.Enabled(slog.LevelWarn) {
+	if s.enabled(slog.LevelWarn) {
 		e := s.encoder(droppedMessage, logAttrs{}, "")
 		e.attr(slog.Uint64("dropped", dropped-s.reported), 0)
 		r := e.record(slog.LevelWarn, s.cfg.Source)
@@ -265,7 +265,7 @@ func (s *logSender) spill(until time.Time) {
 			break
 		}
 		switch {
-		case !s.Enabled(e.level):
+		case !s.enabled(e.level):
 			s.drop(&s.stats.Filtered)
 		case s.fallback.write(time.Now(), e, args):
 			s.drop(&s.stats.Fallback)

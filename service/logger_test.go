@@ -133,10 +133,7 @@ func loggerOn(t testing.TB, f *fakeLogging, d codec.Dialect, cfg LoggerConfig) (
 	if cfg.Source == "" {
 		cfg.Source = "app/test"
 	}
-	l, err := newLogger(f, d, cfg)
-	if err != nil {
-		t.Fatalf("newLogger() = %v", err)
-	}
+	l := newLogger(f, d, cfg)
 	t.Cleanup(func() { l.Close(context.Background()) })
 	return l, out
 }
@@ -496,9 +493,29 @@ func TestLoggerDoesNotAllocate(t *testing.T) {
 	}
 }
 
-func TestNewLoggerRefuses(t *testing.T) {
-	if _, err := newLogger(new(fakeLogging), codec.V1, LoggerConfig{Source: strings.Repeat("x", MaxNameBytes+1)}); err == nil {
-		t.Errorf("newLogger(long source) = nil error")
+func TestLoggerWithSource(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := new(fakeLogging)
+		l, _ := loggerOn(t, f, codec.V1, LoggerConfig{})
+		other := l.WithSource(strings.Repeat("x", MaxNameBytes+1))
+		if l.Source() != "app/test" || len(other.Source()) != MaxNameBytes {
+			t.Errorf("Source() = %q, %d bytes, want app/test, %d", l.Source(), len(other.Source()), MaxNameBytes)
+		}
+		other.Info("x")
+		if err := l.Close(t.Context()); err != nil || other.Stats().Sent != 1 {
+			t.Errorf("Close() = %v, %d sent, want 1", err, other.Stats().Sent)
+		}
+		if source, _, _, err := decodeLog(f.got[0]); err != nil || source != other.Source() {
+			t.Errorf("source on the wire %q, %v", source, err)
+		}
+	})
+}
+
+// Without a name the program's own is used.
+func TestLoggerDefaultSource(t *testing.T) {
+	l := newLogger(new(fakeLogging), codec.V1, LoggerConfig{})
+	if got := l.Source(); !strings.HasPrefix(got, "app/") || len(got) < 5 {
+		t.Errorf("Source() = %q, want app/ and a name", got)
 	}
 }
 

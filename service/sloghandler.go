@@ -22,7 +22,7 @@ func (h *logHandler) Enabled(_ context.Context, level slog.Level) bool { return 
 
 // Handle logs a record, of which it keeps nothing.
 func (h *logHandler) Handle(ctx context.Context, r slog.Record) error {
-	e := h.l.encoder(r.Message, h.base, h.prefix)
+	e := h.l.core.encoder(r.Message, h.base, h.prefix)
 	if t, ok := TraceFrom(ctx); ok {
 		e.trace(t)
 	}
@@ -30,7 +30,7 @@ func (h *logHandler) Handle(ctx context.Context, r slog.Record) error {
 		e.attr(a, 0)
 		return true
 	})
-	h.l.put(r.Time, r.Level, e)
+	h.l.core.put(r.Time, r.Level, h.l.source, e)
 	return nil
 }
 
@@ -40,12 +40,12 @@ func (h *logHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
 	if len(attrs) == 0 {
 		return h
 	}
-	e := h.l.encoder("", h.base, h.prefix)
+	e := h.l.core.encoder("", h.base, h.prefix)
 	for _, a := range attrs {
 		e.attr(a, 0)
 	}
 	base := e.attrs()
-	h.l.release(e)
+	h.l.core.release(e)
 	return &logHandler{l: h.l, base: base, prefix: h.prefix}
 }
 

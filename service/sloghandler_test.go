@@ -21,10 +21,10 @@ import (
 // groups again.
 func queued(t testing.TB, l *Logger) (list []map[string]any) {
 	t.Helper()
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for l.queue.len() > 0 {
-		e, args := l.queue.head()
+	l.core.mu.Lock()
+	defer l.core.mu.Unlock()
+	for l.core.queue.len() > 0 {
+		e, args := l.core.queue.head()
 		_, message, attrs, err := decodeLog(args)
 		if err != nil {
 			t.Fatalf("record %x: %v", args, err)
@@ -45,7 +45,7 @@ func queued(t testing.TB, l *Logger) (list []map[string]any) {
 			group[path[len(path)-1]] = a.Value.Any()
 		}
 		list = append(list, m)
-		l.queue.pop()
+		l.core.queue.pop()
 	}
 	return list
 }
@@ -55,7 +55,7 @@ func unsent(t testing.TB, d codec.Dialect, cfg LoggerConfig) *Logger {
 	t.Helper()
 	cfg.Level = math.MinInt
 	l, _ := loggerOn(t, new(fakeLogging), d, cfg)
-	l.start.Do(func() { close(l.done) }) // no sender
+	l.core.start.Do(func() { close(l.core.done) }) // no sender
 	return l
 }
 
@@ -71,7 +71,7 @@ func TestHandlerSlogtest(t *testing.T) {
 func TestHandlerSlogtestFallback(t *testing.T) {
 	var out bytes.Buffer
 	l, _ := loggerOn(t, &fakeLogging{away: errAway}, codec.V1, LoggerConfig{})
-	l.cfg.Fallback = &out
+	l.core.cfg.Fallback = &out
 	results := func() (list []map[string]any) {
 		l.Close(t.Context())
 		for line := range strings.Lines(out.String()) {
@@ -183,7 +183,7 @@ func TestHandlerValues(t *testing.T) {
 		for _, d := range []codec.Dialect{codec.V1, codec.V0} {
 			l := unsent(t, d, LoggerConfig{})
 			slog.New(l.Handler()).Info("m", row.attr)
-			_, args := l.queue.head()
+			_, args := l.core.queue.head()
 			_, got, attrs, err := decodeLog(args)
 			for _, a := range attrs {
 				got += " " + a.String()
@@ -295,7 +295,7 @@ func FuzzLogAttrs(f *testing.F) {
 		h := slog.New(l.Handler())
 		h = h.With(slog.Group(group, slog.String(key, text), slog.Int64(text, i)), "raw", raw).WithGroup(group)
 		h.Info(message, key, u, slog.Float64(text, x), group, errors.New(text), text, slog.GroupValue(slog.Any(key, raw)))
-		_, args := l.queue.head()
+		_, args := l.core.queue.head()
 		r := codec.NewReader(args)
 		n := r.Len()
 		severity, source, got := r.Int(), r.String(), r.String()
