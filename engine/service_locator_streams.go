@@ -23,30 +23,36 @@ type streamKey struct {
 }
 
 // stream is a call of connect or routing that goes on.
-type stream struct{ end context.CancelCauseFunc }
+type stream struct {
+	end  context.CancelCauseFunc
+	over chan struct{} // closed when it watches nothing any more
+}
 
 // errReplaced ends a stream whose peer has asked for another one.
 var errReplaced = errors.New("the peer has asked for another stream")
 
 // open returns a context for the one stream of a peer; one that it has already is ended
-// (protocol: locator v1). stop is to be called in the end.
+// first (protocol: locator v1). stop is to be called in the end.
 func (l *LocatorService) open(ctx context.Context, key streamKey) (_ context.Context, stop func(), err error) {
 	if len(key.peer) > service.MaxNameBytes {
 		return nil, nil, refuse("%s: an id of %d bytes, limit %d", key.method, len(key.peer), service.MaxNameBytes)
 	}
+	ctx, end := context.WithCancelCause(ctx)
+	s := &stream{end, make(chan struct{})}
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	old := l.streams[key]
 	if old == nil && len(l.streams) >= l.cfg.MaxStreams {
+		l.mu.Unlock()
+		end(nil)
 		l.refused.Add(1)
-		return nil, nil, refuse("%s: there are %d streams, limit LocatorConfig.MaxStreams", key.method, len(l.streams))
+		return nil, nil, refuse("%s: there are %d streams, limit LocatorConfig.MaxStreams", key.method, l.cfg.MaxStreams)
 	}
+	l.streams[key] = s
+	l.mu.Unlock()
 	if old != nil {
 		old.end(errReplaced)
+		<-old.over
 	}
-	ctx, end := context.WithCancelCause(ctx)
-	s := &stream{end}
-	l.streams[key] = s
 	return ctx, func() {
 		end(nil)
 		l.mu.Lock()
@@ -54,6 +60,7 @@ func (l *LocatorService) open(ctx context.Context, key streamKey) (_ context.Con
 		if l.streams[key] == s {
 			delete(l.streams, key)
 		}
+		close(s.over)
 	}, nil
 }
 

@@ -91,6 +91,7 @@ func TestVerbosity(t *testing.T) {
 		v0.wantAnswers(t, `4 5 [1,"argument type mismatch"]`, `4 6 []`)
 		w.call(t, 9, setVerbosity, "x")
 		w.wantEnd(t)
+		synctest.Wait()
 		if got, want := logLines(out.String()), "level=WARN msg=warning source=s\nlevel=INFO msg=info source=s\n"; got != want {
 			t.Errorf("the log is %s, want %s", got, want)
 		}
