@@ -228,13 +228,17 @@ func (b *Balancer) count(s InstanceState, by int) {
 // Pick chooses an instance for a call, and counts the call as open until Done. The key
 // matters to ByKey only. What is in except is not chosen: instances that this very call
 // has been tried on. It is nil if no other is left. If all others are ejected, the one
-// that would come back first is chosen. Pick does not allocate.
+// that would come back first is chosen, and let back in if nothing else is ready. Pick
+// does not allocate.
 func (b *Balancer) Pick(now time.Time, key string, except ...*Instance) *Instance {
 	b.readmit(now)
 	i := b.choose(now, key, except)
 	if i == nil {
 		if i = b.soonest(except); i == nil {
 			return nil
+		}
+		if b.ready == 0 {
+			b.letIn(i, now)
 		}
 	}
 	b.turn++
@@ -251,11 +255,16 @@ func (b *Balancer) readmit(now time.Time) {
 	}
 	for _, i := range b.list {
 		if i.State() == InstanceEjected && !now.Before(i.until) {
-			b.fire(i, instReadmit)
-			i.since = now
-			i.fails = b.cfg.EjectAfter - 1
+			b.letIn(i, now)
 		}
 	}
+}
+
+// letIn lets an ejected instance back in, on probation.
+func (b *Balancer) letIn(i *Instance, now time.Time) {
+	b.fire(i, instReadmit)
+	i.since = now
+	i.fails = b.cfg.EjectAfter - 1
 }
 
 // soonest returns the ejected instance that would come back first, nil if there is none.

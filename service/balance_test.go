@@ -260,8 +260,11 @@ func TestBalancerOnlyEjectedLeft(t *testing.T) {
 	call(b, start, "", Failed)
 	call(b, start.Add(time.Second), "", Failed)
 	b.Update(hosts("ba"))
-	if got := call(b, start.Add(2*time.Second), "", Neutral); got != "a" {
+	if got := call(b, start.Add(2*time.Second), "", Succeeded); got != "a" {
 		t.Errorf("call at %q, want a, which comes back first", got)
+	}
+	if a := instanceAt(t, b, "a"); a.State() != InstanceReady {
+		t.Errorf("a is %v, want ready", a.State())
 	}
 	if i := b.Pick(start, "", instanceAt(t, b, "a")); i != instanceAt(t, b, "b") {
 		t.Errorf("Pick(but a) = %v, want b", i)
