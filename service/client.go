@@ -27,6 +27,7 @@ type Client struct {
 	mu      sync.Mutex // guards the following; nothing is called under it
 	named   map[string]*Service
 	all     []*Service
+	logger  *Logger // that of Log
 	loggers []*Logger
 	closed  bool
 }
@@ -88,13 +89,16 @@ func parseAll(texts []string) ([]Endpoint, error) {
 func (c *Client) Service(name string) *Service {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	return c.serviceLocked(name)
+}
+
+func (c *Client) serviceLocked(name string) *Service {
 	if s := c.named[name]; s != nil {
 		return s
 	}
 	s, err := c.makeLocked(ServiceConfig{Name: name})
 	if err != nil {
-		s = failing(&c.cfg, name, err)
-		return s
+		return failing(&c.cfg, name, err)
 	}
 	c.named[name] = s
 	return s
@@ -152,6 +156,9 @@ func (c *Client) close(ctx context.Context) error {
 	c.mu.Lock()
 	c.closed = true
 	loggers, services := c.loggers, c.all
+	if c.logger != nil {
+		loggers = append(loggers, c.logger)
+	}
 	c.mu.Unlock()
 	var errs []error
 	for _, l := range loggers {

@@ -11,38 +11,38 @@ import (
 // loggingService is the name of the logging service (protocol: logging).
 const loggingService = "logging"
 
-// maxLoggers that a Client makes.
+// maxLoggers that a Client makes by NewLogger.
 const maxLoggers = 1000
 
 // Log returns a Logger of the logging service for records of that source, for example
-// "app/echo". The Client closes it. If it cannot be made, a source that is too long, the
-// records go to the Client's own logger.
+// "app/echo"; if it is empty, that of LoggerConfig. All of a Client's share one queue, and
+// Client.Close ends them.
 func (c *Client) Log(source string) *Logger {
-	l, err := c.NewLogger(LoggerConfig{Source: source})
-	if err != nil {
-		c.cfg.Logger.Error("service: a logger without a service", "error", err)
-		l, _ = newLogger(loggingCalls{failing(&c.cfg, loggingService, err)}, dialectOf(c.cfg.V0), LoggerConfig{})
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.logger == nil {
+		c.logger = newLogger(loggingCalls{c.serviceLocked(loggingService)}, dialectOf(c.cfg.V0), LoggerConfig{})
 	}
-	return l
+	if source == "" {
+		return c.logger
+	}
+	return c.logger.WithSource(source)
 }
 
-// LogHandler returns a slog.Handler that logs to the logging service.
+// LogHandler returns a slog.Handler that logs to the logging service: see Log.
 func (c *Client) LogHandler(source string) slog.Handler { return c.Log(source).Handler() }
 
-// NewLogger returns a Logger that is set up in detail. The Client closes it.
+// NewLogger returns a Logger with a queue of its own. Close it, or the Client.
 func (c *Client) NewLogger(cfg LoggerConfig) (*Logger, error) {
-	l, err := newLogger(loggingCalls{c.Service(loggingService)}, dialectOf(c.cfg.V0), cfg)
-	if err != nil {
-		return nil, err
-	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
 	case c.closed:
 		return nil, fmt.Errorf("service: a logger of a closed client: %w", ErrClosed)
 	case len(c.loggers) >= maxLoggers:
-		return nil, fmt.Errorf("service: %d loggers are there: share them", maxLoggers)
+		return nil, fmt.Errorf("service: %d loggers are there: use WithSource", maxLoggers)
 	}
+	l := newLogger(loggingCalls{c.serviceLocked(loggingService)}, dialectOf(c.cfg.V0), cfg)
 	c.loggers = append(c.loggers, l)
 	return l, nil
 }
