@@ -5,6 +5,8 @@
 //	fail    answers with error 7
 //	panic   panics; the caller gets an error, the worker lives
 //	sleep   the first chunk is a duration; answers it when it has passed
+//	http    a net/http handler: the body of the answer is the line "hello, METHOD URI",
+//	        and behind it the body of the request, as it came
 //
 // An engine starts it. To try it:
 //
@@ -15,12 +17,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"net/http"
 	"os"
 	"os/signal"
 	"syscall"
 	"time"
 
+	"github.com/sluice-rpc/sluice/gateway"
 	"github.com/sluice-rpc/sluice/session"
 	"github.com/sluice-rpc/sluice/worker"
 )
@@ -48,6 +53,7 @@ func run() (exit int) {
 	w.Handle("fail", fail)
 	w.Handle("panic", func(context.Context, *worker.Session) error { panic("told to panic") })
 	w.Handle("sleep", sleep)
+	w.Handle("http", gateway.Handler(http.HandlerFunc(hello)))
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -98,4 +104,11 @@ func sleep(ctx context.Context, s *worker.Session) error {
 	}
 	_, err = s.Write([]byte(d.String()))
 	return err
+}
+
+// hello is as it would be behind net/http's own server.
+func hello(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	fmt.Fprintf(w, "hello, %s %s\n", r.Method, r.RequestURI)
+	_, _ = io.Copy(w, r.Body) // an error of the client, who is gone then
 }

@@ -38,6 +38,7 @@ func TestEcho(t *testing.T) {
 	program := enginetest.Build(t, ".")
 	for _, d := range []codec.Dialect{codec.V0, codec.V1} {
 		t.Run("events "+d.String(), func(t *testing.T) { testEvents(t, program, d) })
+		t.Run("http "+d.String(), func(t *testing.T) { testHTTP(t, program, d) })
 	}
 	t.Run("sleep is cut", func(t *testing.T) { testSleepIsCut(t, program) })
 	t.Run("without engine", func(t *testing.T) { testWithoutEngine(t, program) })
@@ -99,5 +100,46 @@ func testWithoutEngine(t *testing.T, program string) {
 	var exit *exec.ExitError
 	if !errors.As(err, &exit) || exit.ExitCode() != 2 || !strings.Contains(string(out), "sluice invoke --worker") {
 		t.Errorf("echo without flags: %v, %q, want exit status 2 and what to do", err, out)
+	}
+}
+
+// The answer to an HTTP request is a head and a body.
+func testHTTP(t *testing.T, program string, d codec.Dialect) {
+	s := enginetest.Spawn(t, engine.SlaveConfig{Command: []string{program}, Dialect: d})
+	for _, c := range []struct{ method, body, want string }{
+		{"GET", "", "hello, GET /a?b\n"},
+		{"POST", "what\ncame", "hello, POST /a?b\nwhat\ncame"},
+		{"HEAD", "", ""},
+	} {
+		call, err := s.Invoke(t.Context(), "http", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		headers := []any{[]any{"Host", "example.org"}}
+		if err := call.Send(t.Context(), codec.Args(c.method, "/a?b", "1.1", headers, c.body).Bytes()); err != nil {
+			t.Fatal(err)
+		}
+		_ = call.Close()
+		status, got := 0, ""
+		for chunk, err := range call.Chunks(t.Context()) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			switch r := codec.NewReader(chunk); {
+			case status == 0:
+				status = r.Int()
+			case d == codec.V0:
+				r = codec.NewValueReader(chunk)
+				got += r.String()
+			default:
+				got += string(chunk)
+			}
+		}
+		if status != 200 || got != c.want {
+			t.Errorf("%s = %d %q, want 200 %q", c.method, status, got, c.want)
+		}
+	}
+	if err := s.Terminate(t.Context(), 1, "the test is over"); err != nil {
+		t.Errorf("Terminate() = %v, want nil", err)
 	}
 }
