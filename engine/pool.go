@@ -221,6 +221,9 @@ func (p *pool) decide(now time.Time, d *decisions) (wake time.Time) {
 			d.overdue = append(d.overdue, r)
 		}
 	}
+	if !p.closed { // before it gives them anything
+		p.shrink(now, d)
+	}
 	for p.queue.first != nil && !p.closed {
 		m := p.choose(now)
 		if m == nil {
@@ -231,11 +234,7 @@ func (p *pool) decide(now time.Time, d *decisions) (wake time.Time) {
 		p.assign(r, m)
 		d.assigned = append(d.assigned, r)
 	}
-	held := false
-	if !p.closed {
-		p.shrink(now, d)
-		held = p.grow(now, d)
-	}
+	held := !p.closed && p.grow(now, d)
 	p.judge(d)
 	return p.wake(held)
 }
