@@ -182,7 +182,7 @@ func (a *App) moved(m *member, s *Slave, to State) {
 			a.pool.ready(m, time.Now())
 		}
 	case Sealing, Terminating:
-		a.pool.leaves(m)
+		a.pool.leaves(m, time.Now())
 	}
 	a.mu.Unlock()
 	a.turn()

@@ -27,10 +27,14 @@ type FakeProcess struct {
 
 // SpawnFake is Spawn with a fake process and without a socket: connections are admitted.
 func SpawnFake(cfg SlaveConfig, p *FakeProcess) (*Slave, error) {
+	return spawnFake(home{}, cfg, p)
+}
+
+func spawnFake(h home, cfg SlaveConfig, p *FakeProcess) (*Slave, error) {
 	if err := cfg.setDefaults(); err != nil {
 		return nil, err
 	}
-	s := newSlave(cfg, home{})
+	s := newSlave(cfg, h)
 	r, w := io.Pipe()
 	p.out, p.left, p.begin = w, make(chan struct{}), time.Now()
 	s.proc, s.out = p, newOutput(r, &s.cfg)
@@ -89,4 +93,23 @@ func (p *FakeProcess) reap() string {
 	p.reaped = true
 	_ = p.out.Close()
 	return p.status
+}
+
+// NewFakeApp is NewApp with fake processes and without a socket. spawned is called for
+// each process before the App knows of it.
+func NewFakeApp(cfg AppConfig, spawned func(*Slave, *FakeProcess)) (*App, error) {
+	a, err := newApp(cfg)
+	if err != nil {
+		return nil, err
+	}
+	a.spawn = func(h home, cfg SlaveConfig) (*Slave, error) {
+		p := new(FakeProcess)
+		s, err := spawnFake(h, cfg, p)
+		if err == nil {
+			spawned(s, p)
+		}
+		return s, err
+	}
+	a.run()
+	return a, nil
 }

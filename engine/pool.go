@@ -185,22 +185,13 @@ func (p *pool) ready(m *member, now time.Time) {
 	}
 }
 
-// leaves is a slave that takes no more requests.
-func (p *pool) leaves(m *member) { m.stance = stanceLeaving }
-
-// gone is a slave that has ended. If it was not asked to and had not got a single request,
-// the next one is not started at once.
-func (p *pool) gone(m *member, crashed bool, now time.Time) {
-	i := slices.Index(p.members, m)
-	if i < 0 {
+// leaves is a slave that takes no more requests. If nobody has asked it to and it had not
+// got a single one, the next slave is not started at once.
+func (p *pool) leaves(m *member, now time.Time) {
+	if m.stance == stanceLeaving {
 		return
 	}
-	p.members = slices.Delete(p.members, i, i+1)
 	m.stance = stanceLeaving
-	if !crashed {
-		return
-	}
-	p.crashed++
 	if m.accepted > 0 {
 		return
 	}
@@ -209,6 +200,19 @@ func (p *pool) gone(m *member, crashed bool, now time.Time) {
 	}
 	p.failures++
 	p.retryAt = now.Add(min(maxRespawn, minRespawn<<min(p.failures-1, 5)))
+}
+
+// gone is a slave of which nothing is left, or that was never started.
+func (p *pool) gone(m *member, crashed bool, now time.Time) {
+	i := slices.Index(p.members, m)
+	if i < 0 {
+		return
+	}
+	p.members = slices.Delete(p.members, i, i+1)
+	p.leaves(m, now)
+	if crashed {
+		p.crashed++
+	}
 }
 
 // decide adds what is to be done now to d, and returns when it must be asked again, if
@@ -292,14 +296,14 @@ func (p *pool) shrink(now time.Time, d *decisions) {
 		keep = min(p.population, p.profile.PoolLimit)
 		for p.servers() > keep {
 			m := p.leastLoaded()
-			p.leaves(m)
+			m.stance = stanceLeaving
 			d.seal = append(d.seal, m)
 		}
 	}
 	servers := p.servers()
 	for _, m := range p.members {
 		if servers > keep && m.stance == stanceServing && m.load == 0 && now.Sub(m.idle) >= p.profile.IdleTimeout {
-			p.leaves(m)
+			m.stance = stanceLeaving
 			servers--
 			d.idle = append(d.idle, m)
 		}

@@ -97,7 +97,7 @@ func (b *bench) step(line string) {
 	case "ready":
 		b.pool.ready(b.members[arg(1)], b.now)
 	case "leaves":
-		b.pool.leaves(b.members[arg(1)])
+		b.pool.leaves(b.members[arg(1)], b.now)
 	case "gone":
 		b.pool.gone(b.members[arg(1)], false, b.now)
 	case "crash":
@@ -259,7 +259,9 @@ func TestPool(t *testing.T) {
 			"pass 19: ",
 			"pass 1: r0 to w0",
 			"back r0: ",
-			"leaves w0: spawn w1",
+			"leaves w0: ",
+			"gone w0: ",
+			"pass 1000: spawn w1",
 			"ready w1: r0 to w1",
 			"release r0: r1 to w1",
 		}},
@@ -294,9 +296,10 @@ func TestPool(t *testing.T) {
 			"want 2: spawn w0, spawn w1",
 			"ready w0: ",
 			"ready w1: publish true",
-			"leaves w0: spawn w2",
-			"leaves w1: publish false, spawn w3",
-			"ready w2: ",
+			"leaves w0: ",
+			"leaves w1: publish false",
+			"pass 2000: spawn w2",
+			"ready w2: spawn w3",
 			"ready w3: publish true",
 		}},
 	} {
@@ -477,7 +480,7 @@ func (m *model) act() {
 
 // die is the end of a slave; its requests end with it.
 func (m *model) die(one *member) {
-	m.pool.leaves(one)
+	m.pool.leaves(one, m.now)
 	for _, r := range m.requests {
 		if m.given[r] == one {
 			delete(m.given, r)

@@ -1,0 +1,507 @@
+package engine_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/sluice-rpc/sluice/codec"
+	"github.com/sluice-rpc/sluice/engine"
+	"github.com/sluice-rpc/sluice/session"
+)
+
+// firstOf is the number of a worker's first session.
+func firstOf(d codec.Dialect) uint64 {
+	if d == codec.V0 {
+		return 1
+	}
+	return 2
+}
+
+func invoke(id uint64, event string, headers ...codec.Header) codec.Frame {
+	return codec.Frame{Kind: codec.KindInvoke, Session: id, Text: event, Headers: headers}
+}
+
+func chunk(id uint64, data string) codec.Frame {
+	return codec.Frame{Kind: codec.KindChunk, Session: id, Payload: []byte(data)}
+}
+
+func choke(id uint64) codec.Frame { return codec.Frame{Kind: codec.KindChoke, Session: id} }
+
+func failure(id uint64, category, code int64, text string) codec.Frame {
+	return codec.Frame{Kind: codec.KindError, Session: id, Category: category, Code: code, Text: text}
+}
+
+// pairsOf runs a test in a bubble for each dialect of client and worker.
+func pairsOf(t *testing.T, test func(t *testing.T, client, worker codec.Dialect)) {
+	for _, client := range []codec.Dialect{codec.V0, codec.V1} {
+		for _, worker := range []codec.Dialect{codec.V0, codec.V1} {
+			t.Run("client "+client.String()+" worker "+worker.String(), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) { test(t, client, worker) })
+			})
+		}
+	}
+}
+
+// A call goes to a worker that is started for it, the next one to the same at once.
+func TestAppCall(t *testing.T) {
+	pairsOf(t, func(t *testing.T, client, worker codec.Dialect) {
+		c := newCloud(t, engine.AppConfig{Dialect: worker})
+		v := c.visit(client)
+		var w *rawWorker
+		for n := range uint64(3) {
+			call := v.enqueue("event")
+			if client == codec.V1 {
+				if err := errors.Join(call.Send(t.Context(), []byte("all of it")), call.Close()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if w == nil {
+				w = c.worker(c.next())
+			}
+			id := firstOf(worker) + n
+			w.want(t, invoke(id, "event"))
+			w.want(t, chunk(id, "all of it"))
+			w.want(t, choke(id))
+			if err := w.send(chunk(id, "answer"), choke(id)); err != nil {
+				t.Fatal(err)
+			}
+			if got, err := io.ReadAll(call.Reader(t.Context())); string(got) != "answer" || err != nil {
+				t.Fatalf("the answer is %q, %v", got, err)
+			}
+		}
+		synctest.Wait()
+		if i := c.Info(); i.Accepted != 3 || i.Load != 0 || i.Spawned != 1 || i.Slaves[0].Accepted != 3 {
+			t.Errorf("Info() = %+v, want three requests on one slave", i)
+		}
+		c.none()
+	})
+}
+
+// The headers of the call go to the worker's invoke, also behind a wait in the queue.
+func TestAppHeaders(t *testing.T) {
+	bubbles(t, func(t *testing.T, d codec.Dialect) {
+		if d == codec.V0 {
+			t.Skip("v0 has no headers")
+		}
+		c := newCloud(t, engine.AppConfig{Dialect: d})
+		v := c.visit(d)
+		h := codec.Header{Name: []byte("x-who"), Value: []byte("me")}
+		v.enqueue("queued", h)
+		w := c.worker(c.next())
+		w.want(t, invoke(2, "queued", h))
+		v.enqueue("direct", h)
+		w.want(t, invoke(3, "direct", h))
+	})
+}
+
+// What a client is told, and its worker, when things go wrong (protocol: facts on the
+// wire).
+func TestAppErrors(t *testing.T) {
+	type scene struct {
+		c    *cloud
+		v    *visitor
+		p    *spawned
+		w    *rawWorker
+		call *session.Session
+		id   uint64
+	}
+	for _, tt := range []struct {
+		name           string
+		play           func(t *testing.T, s *scene)
+		category, code int64
+		message        string
+		codeV0         int64
+		messageV0      string
+	}{
+		{"worker dies", func(t *testing.T, s *scene) { _ = s.w.Close(); s.p.proc.Exit("signal: killed", true) },
+			5, 2, "slave has been discarded", 2, "slave has unexpectedly disconnected"},
+		{"worker is silent", func(*testing.T, *scene) { time.Sleep(31 * time.Second) },
+			2, 125, "slave has been discarded", 2, "slave has timed out"},
+		{"worker leaves", func(t *testing.T, s *scene) { _ = s.w.send(terminate(1, "enough")) },
+			2, 125, "slave has been discarded", 2, "slave has been terminated"},
+		{"worker fails the call", func(t *testing.T, s *scene) { _ = s.w.send(failure(s.id, 42, 7, "no")) },
+			42, 7, "no", 7, "no"},
+		{"it takes too long", func(t *testing.T, s *scene) {
+			_ = s.c.SetProfile(engine.Profile{RequestTimeout: 5 * time.Second})
+			s.call = s.v.enqueue("event")
+			s.id++
+			s.w.want(t, invoke(s.id, "event"))
+			if s.v.d == codec.V0 {
+				s.w.want(t, chunk(s.id, "all of it"))
+				s.w.want(t, choke(s.id))
+				return
+			}
+			s.w.want(t, failure(s.id, engine.CategoryNode, 3, "invocation has timed out"))
+		}, engine.CategoryNode, 3, "invocation has timed out", 3, "invocation has timed out"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			pairsOf(t, func(t *testing.T, client, worker codec.Dialect) {
+				s := &scene{c: newCloud(t, engine.AppConfig{Dialect: worker}), id: firstOf(worker)}
+				s.v = s.c.visit(client)
+				s.call = s.v.enqueue("event")
+				s.p = s.c.next()
+				s.w = s.c.worker(s.p)
+				s.w.want(t, invoke(s.id, "event"))
+				if client == codec.V0 {
+					s.w.want(t, chunk(s.id, "all of it"))
+					s.w.want(t, choke(s.id))
+				}
+				tt.play(t, s)
+				if client == codec.V0 {
+					s.v.wantError(s.call, 0, tt.codeV0, tt.messageV0)
+					return
+				}
+				s.v.wantError(s.call, tt.category, tt.code, tt.message)
+			})
+		})
+	}
+}
+
+// What a client is told that never got to a worker.
+func TestAppRefuses(t *testing.T) {
+	pairsOf(t, func(t *testing.T, client, worker codec.Dialect) {
+		c := newCloud(t, engine.AppConfig{Dialect: worker, Profile: engine.Profile{
+			QueueLimit: 1, RequestTimeout: 3 * time.Second, HandshakeTimeout: time.Hour,
+		}})
+		v := c.visit(client)
+		want := func(s *session.Session, category, code int64, text string, codeV0 int64, textV0 string) {
+			t.Helper()
+			if client == codec.V0 {
+				category, code, text = 0, codeV0, textV0
+			}
+			v.wantError(s, category, code, text)
+		}
+		first := v.enqueue("waits")
+		p := c.next()
+		want(v.enqueue("too much"), engine.CategoryOverseer, 1, "queue is full", 2, "the queue is full")
+		want(first, engine.CategoryNode, 1, "the event has expired in the queue", 4, "the session has expired in the queue")
+		if i := c.Info(); i.Accepted != 1 || i.Rejected != 1 || i.QueueDepth != 0 {
+			t.Errorf("Info() = %+v, want one accepted, one rejected", i)
+		}
+		p.proc.OnSignal = nil
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if err := c.Stop(ctx); err != nil {
+			t.Fatal(err)
+		}
+		want(v.enqueue("late"), engine.CategoryNode, 6, "application is not running", 2, "the engine is not active")
+	})
+}
+
+// The header of a request says how long it may wait and run.
+func TestAppRequestTimeout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCloud(t, engine.AppConfig{Dialect: codec.V1, Profile: engine.Profile{HandshakeTimeout: time.Hour}})
+		v := c.visit(codec.V1)
+		began := time.Now()
+		call := v.enqueue("event", codec.TimeoutHeader(1500*time.Millisecond, new([8]byte)))
+		v.wantError(call, engine.CategoryNode, 1, "the event has expired in the queue")
+		if took := time.Since(began); took != 1500*time.Millisecond {
+			t.Errorf("it expired after %v, want 1.5s", took)
+		}
+	})
+}
+
+// A client that goes away takes its request out of the queue, or has the worker told.
+func TestAppClientGone(t *testing.T) {
+	pairsOf(t, func(t *testing.T, client, worker codec.Dialect) {
+		c := newCloud(t, engine.AppConfig{Dialect: worker})
+		v, other := c.visit(client), c.visit(codec.V1)
+		v.enqueue("leaves the queue")
+		p := c.next()
+		v.leave()
+		synctest.Wait()
+		if i := c.Info(); i.QueueDepth != 0 {
+			t.Errorf("the queue has %d requests, want none", i.QueueDepth)
+		}
+		w := c.worker(p)
+		other.enqueue("event")
+		id := firstOf(worker)
+		w.want(t, invoke(id, "event"))
+		other.leave()
+		w.want(t, failure(id, 5, 2, "End of file"))
+		if worker == codec.V0 {
+			w.want(t, choke(id))
+		}
+		synctest.Wait()
+		if i := c.Info(); i.Load != 0 {
+			t.Errorf("the load is %d, want 0", i.Load)
+		}
+	})
+}
+
+// A client that breaks the protocol loses its connection; its worker is told so.
+func TestAppClientMisspeaks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCloud(t, engine.AppConfig{Dialect: codec.V1})
+		v := c.visit(codec.V1)
+		v.enqueue("event")
+		w := c.worker(c.next())
+		w.want(t, invoke(2, "event"))
+		bad := codec.Frame{Kind: codec.KindCall, Session: 1, Type: 17}
+		if err := v.table.Channel().SendOffLoop(t.Context(), &bad); err != nil {
+			t.Fatal(err)
+		}
+		w.want(t, failure(2, 7, 5, "specified slot is not bound"))
+	})
+}
+
+// A worker that never shakes hands, or dies before it does, loses nothing of the queue: the
+// next ones are started, later and later.
+func TestAppRespawn(t *testing.T) {
+	bubbles(t, func(t *testing.T, d codec.Dialect) {
+		var told diary
+		c := newCloud(t, engine.AppConfig{Dialect: d, KillTimeout: time.Millisecond, OnCrash: func(x engine.Crash) {
+			told.add("%v %q", x.Code, x.Lines)
+		}})
+		v := c.visit(d)
+		call := v.enqueue("event")
+		p := c.next()
+		p.proc.Write("cannot\nstart\n")
+		p.proc.Exit("exit status 1", true)
+		began := time.Now()
+		silent := c.next()
+		if took := time.Since(began); took != time.Second {
+			t.Errorf("the second worker is started after %v, want 1s", took)
+		}
+		began = time.Now()
+		p = c.next()
+		if took, want := time.Since(began), engine.DefaultProfile(d).HandshakeTimeout+2*time.Second; took != want {
+			t.Errorf("the third worker is started after %v, want %v", took, want)
+		}
+		<-silent.Done()
+		w := c.worker(p)
+		w.want(t, invoke(firstOf(d), "event"))
+		if err := w.send(choke(firstOf(d))); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := io.ReadAll(call.Reader(t.Context())); len(got) > 0 || err != nil {
+			t.Errorf("the answer is %q, %v, want its end", got, err)
+		}
+		told.want(t, `exited ["cannot" "start"]`, `activate_timeout []`)
+		if list := c.Crashes(); len(list) != 2 || list[0].Status != "exit status 1" || list[0].UUID == "" {
+			t.Errorf("Crashes() = %+v, want two", list)
+		}
+		if i := c.Info(); i.Crashed != 2 || i.Spawned != 3 {
+			t.Errorf("Info() = %+v, want 2 of 3 crashed", i)
+		}
+	})
+}
+
+// A stranger's uuid is closed, and the slave waits on.
+func TestAppForeignUUID(t *testing.T) {
+	bubbles(t, func(t *testing.T, d codec.Dialect) {
+		c := newCloud(t, engine.AppConfig{Dialect: d})
+		v := c.visit(d)
+		v.enqueue("event")
+		p := c.next()
+		w := c.stranger(p)
+		if err := w.send(handshake("f0000000-0000-4000-8000-000000000000"), heartbeat); err != nil {
+			t.Fatal(err)
+		}
+		w.wantEnd(t)
+		c.worker(p).want(t, invoke(firstOf(d), "event"))
+		c.none()
+	})
+}
+
+// An idle slave is asked to leave; nothing counts it as a crash.
+func TestAppIdle(t *testing.T) {
+	bubbles(t, func(t *testing.T, d codec.Dialect) {
+		c := newCloud(t, engine.AppConfig{Dialect: d, Profile: engine.Profile{IdleTimeout: 20 * time.Second}})
+		v := c.visit(codec.V1)
+		call := v.enqueue("event")
+		p := c.next()
+		w := c.worker(p)
+		id := firstOf(d)
+		w.want(t, invoke(id, "event"))
+		if err := errors.Join(call.Close(), w.send(choke(id))); err != nil {
+			t.Fatal(err)
+		}
+		w.want(t, choke(id))
+		began := time.Now()
+		code := int64(13)
+		if d == codec.V0 {
+			code = 1
+		}
+		w.want(t, terminate(code, "slave is idle"))
+		if took := time.Since(began); took != 20*time.Second {
+			t.Errorf("it is asked after %v, want 20s", took)
+		}
+		if err := w.send(terminate(1, "bye")); err != nil {
+			t.Fatal(err)
+		}
+		p.proc.Exit("exit status 0", true)
+		<-p.Done()
+		synctest.Wait()
+		if i := c.Info(); i.Crashed != 0 || len(i.Slaves) != 0 || len(c.Crashes()) != 0 {
+			t.Errorf("Info() = %+v, want nothing left, and no crash", i)
+		}
+	})
+}
+
+// Control has slaves started, and surplus ones sealed.
+func TestAppControl(t *testing.T) {
+	bubbles(t, func(t *testing.T, d codec.Dialect) {
+		var told diary
+		c := newCloud(t, engine.AppConfig{
+			Dialect: d, Profile: engine.Profile{PublishOn: 2, UnpublishUnder: 2},
+			OnPublish: func(on bool) { told.add("%v", on) },
+		})
+		c.Control(2)
+		p, q := c.next(), c.next()
+		w, x := c.worker(p), c.worker(q)
+		told.want(t, "true")
+		c.Control(1)
+		sealed, ended := w, p
+		synctest.Wait()
+		if q.State() != engine.Active {
+			sealed, ended = x, q
+		}
+		code := int64(14)
+		if d == codec.V0 {
+			code = 1
+		}
+		sealed.want(t, terminate(code, "slave is sealing"))
+		told.want(t, "true", "false")
+		ended.proc.Exit("exit status 0", true)
+		<-ended.Done()
+		c.Control(0)
+		c.none()
+	})
+}
+
+// Stop lets what waits and runs end, then asks the workers to.
+func TestAppStop(t *testing.T) {
+	bubbles(t, func(t *testing.T, d codec.Dialect) {
+		var told diary
+		c := newCloud(t, engine.AppConfig{
+			Dialect: d, Profile: engine.Profile{Concurrency: 1},
+			OnPublish: func(on bool) { told.add("%v", on) },
+		})
+		v := c.visit(codec.V1)
+		v.enqueue("first")
+		v.enqueue("second")
+		p := c.next()
+		w := c.worker(p)
+		id := firstOf(d)
+		w.want(t, invoke(id, "first"))
+		stopped := make(chan error)
+		go func() { stopped <- c.Stop(t.Context()) }()
+		synctest.Wait()
+		v.wantError(v.enqueue("late"), engine.CategoryNode, 6, "application is not running")
+		for _, next := range []codec.Frame{invoke(id+1, "second"), {}} {
+			if err := w.send(failure(id, 42, 1, "over")); err != nil {
+				t.Fatal(err)
+			}
+			w.want(t, choke(id))
+			if next.Kind != 0 {
+				w.want(t, next)
+			}
+			id++
+		}
+		code, text := int64(11), "overseer is shutting down"
+		if d == codec.V0 {
+			code, text = 1, "the engine is shutting down"
+		}
+		w.want(t, terminate(code, text))
+		if err := w.send(terminate(code, text)); err != nil {
+			t.Fatal(err)
+		}
+		p.proc.Exit("exit status 0", true)
+		if err := <-stopped; err != nil {
+			t.Errorf("Stop() = %v", err)
+		}
+		told.want(t, "true", "false")
+		if err := c.Stop(t.Context()); err != nil || len(c.Crashes()) != 0 {
+			t.Errorf("Stop() again = %v, crashes %v, want none", err, c.Crashes())
+		}
+	})
+}
+
+// Stop does not wait for ever: a request that does not end has the seal timeout, and a
+// context that ends kills.
+func TestAppStopForced(t *testing.T) {
+	bubbles(t, func(t *testing.T, d codec.Dialect) {
+		c := newCloud(t, engine.AppConfig{Dialect: d, Profile: engine.Profile{SealTimeout: 7 * time.Second}})
+		v := c.visit(codec.V1)
+		call := v.enqueue("runs on")
+		p := c.next()
+		w := c.worker(p)
+		w.want(t, invoke(firstOf(d), "runs on"))
+		ctx, cancel := context.WithTimeout(t.Context(), 9*time.Second)
+		defer cancel()
+		began := time.Now()
+		if err := c.Stop(ctx); err != nil {
+			t.Errorf("Stop() = %v", err)
+		}
+		if took := time.Since(began); took != 9*time.Second {
+			t.Errorf("Stop() takes %v, want 9s", took)
+		}
+		if got := p.proc.Signals(); !slices.Contains(got, "killed at 9s") {
+			t.Errorf("the process got %q, want it killed", got)
+		}
+		v.wantError(call, 2, 125, "slave has been discarded")
+	})
+}
+
+// A caller in this process has a session of its own.
+func TestAppInvoke(t *testing.T) {
+	bubbles(t, func(t *testing.T, d codec.Dialect) {
+		c := newCloud(t, engine.AppConfig{Dialect: d, Profile: engine.Profile{Concurrency: 1, QueueLimit: 1, HandshakeTimeout: time.Hour}})
+		brief, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if _, err := c.Invoke(brief, "event", nil); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Invoke() = %v, want its context's end", err)
+		}
+		result := make(chan *session.Session)
+		go func() {
+			s, err := c.Invoke(t.Context(), "event", nil)
+			if err != nil {
+				t.Errorf("Invoke() = %v", err)
+			}
+			result <- s
+		}()
+		synctest.Wait()
+		var e *session.Error
+		if _, err := c.Invoke(t.Context(), "event", nil); !errors.As(err, &e) || e.Category != engine.CategoryOverseer || e.Delivery != session.NotSent {
+			t.Errorf("Invoke() = %v, want a full queue", err)
+		}
+		w := c.worker(c.next())
+		id := firstOf(d)
+		w.want(t, invoke(id, "event"))
+		call := <-result
+		if err := errors.Join(w.send(chunk(id, "hello"), choke(id)), call.Close()); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := io.ReadAll(call.Reader(t.Context())); string(got) != "hello" || err != nil {
+			t.Errorf("the answer is %q, %v", got, err)
+		}
+		w.want(t, choke(id))
+		synctest.Wait()
+		if i := c.Info(); i.Load != 0 || i.Accepted != 2 {
+			t.Errorf("Info() = %+v, want no load, 2 accepted", i)
+		}
+	})
+}
+
+func TestAppConfig(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		cfg  engine.AppConfig
+	}{
+		{"no name", engine.AppConfig{Command: []string{"x"}}},
+		{"no command", engine.AppConfig{Name: "x"}},
+		{"dialect", engine.AppConfig{Name: "x", Command: []string{"x"}, Dialect: 7}},
+		{"profile", engine.AppConfig{Name: "x", Command: []string{"x"}, Profile: engine.Profile{PoolLimit: 9999}}},
+	} {
+		if _, err := engine.NewApp(t.Context(), tt.cfg); err == nil {
+			t.Errorf("%s: NewApp() = nil, want an error", tt.name)
+		}
+	}
+}
