@@ -20,8 +20,9 @@ const maxLineBytes = 2 * (codec.DefaultMaxPayloadBytes + codec.FrameMarginBytes 
 func (p *program) decodeCommand() *cobra.Command {
 	var protocol int
 	cmd := &cobra.Command{
-		Use:   "decode [flags] FILE | -",
-		Short: "Print frames as JSON",
+		Use:     "decode [flags] FILE | -",
+		GroupID: groupWire,
+		Short:   "Print frames as JSON",
 		Long: `Decode reads frames from FILE, or from stdin, and prints each as one JSON object on a
 line of its own:
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"strings"
 	"time"
@@ -16,7 +15,6 @@ import (
 )
 
 const (
-	stdinBytes       = 64 << 10    // of stdin that make one chunk
 	quietTime        = time.Second // before we say what we wait for
 	terminateTimeout = time.Second // for the worker to end when we are done
 	killTimeout      = time.Second // more, after SIGTERM
@@ -36,14 +34,14 @@ type invocation struct {
 
 	event  string
 	chunks []string
-	stdin  bool // chunks are what comes there
 }
 
 func (p *program) invokeCommand() *cobra.Command {
 	v := &invocation{p: p}
 	cmd := &cobra.Command{
-		Use:   "invoke --worker 'COMMAND' [flags] EVENT [CHUNK... | -]",
-		Short: "Start a worker, invoke one event, print the answer",
+		Use:     "invoke --worker 'COMMAND' [flags] EVENT [CHUNK... | -]",
+		GroupID: groupWire,
+		Short:   "Start a worker, invoke one event, print the answer",
 		Long: `Invoke starts a worker as an engine would, invokes one event on it, sends each CHUNK
 and then a choke, prints the answer as it comes, and ends the worker.
 
@@ -81,8 +79,7 @@ line is wrong, 3 if there was no answer: no worker, no handshake, no end in time
 // run checks the command line and does the rest in order.
 func (v *invocation) run(ctx context.Context, args []string) error {
 	v.event, v.chunks = args[0], args[1:]
-	v.stdin = len(v.chunks) == 1 && v.chunks[0] == "-"
-	headers, err := v.parseHeaders()
+	headers, err := parseHeaders(v.headers, v.protocol)
 	switch {
 	case err != nil:
 		return err
@@ -101,16 +98,17 @@ func (v *invocation) run(ctx context.Context, args []string) error {
 	return v.explain(s, err, v.finish(s))
 }
 
-func (v *invocation) parseHeaders() ([]codec.Header, error) {
+// parseHeaders reads NAME=VALUE.
+func parseHeaders(texts []string, protocol int) ([]codec.Header, error) {
 	var list []codec.Header
-	for _, h := range v.headers {
+	for _, h := range texts {
 		name, value, ok := strings.Cut(h, "=")
 		if !ok || name == "" {
 			return nil, fmt.Errorf("--header %q, want NAME=VALUE", h)
 		}
 		list = append(list, codec.Header{Name: []byte(name), Value: []byte(value)})
 	}
-	if len(list) > 0 && v.protocol == 0 {
+	if len(list) > 0 && protocol == 0 {
 		return nil, errors.New("--header needs --protocol 1: there are no headers in 0")
 	}
 	return list, nil
@@ -149,110 +147,7 @@ func (v *invocation) call(ctx context.Context, s *engine.Slave, headers []codec.
 	if err != nil {
 		return err
 	}
-	err = v.converse(ctx, call)
-	var se *session.Error
-	if err != nil && !errors.As(err, &se) {
-		// We stop in the middle: a handler should end now, not with the worker's grace. If
-		// our choke has been sent, the protocol has no word for that any more.
-		go func() {
-			_ = call.Fail(session.CategoryWorker, session.CodeDeadline, "the caller does not wait any longer")
-		}()
-	}
-	return err
-}
-
-// converse sends the chunks and prints the answer, until that has ended. It leaves two
-// goroutines behind if our stdin and stdout do, which no context can interrupt.
-func (v *invocation) converse(ctx context.Context, call *session.Session) error {
-	sent, printed := make(chan error, 1), make(chan error, 1)
-	go func() { sent <- v.send(ctx, call) }()
-	go func() {
-		printed <- v.print(ctx, call)
-		for range call.Chunks(context.Background()) { // the worker waits for a reader
-		}
-	}()
-	for {
-		select {
-		case err := <-printed:
-			return err
-		case err := <-sent:
-			if err != nil {
-				return err
-			}
-			sent = nil
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-	}
-}
-
-// send sends the chunks and the choke. A session that is over is no error: what ended it
-// comes with the answer.
-func (v *invocation) send(ctx context.Context, call *session.Session) error {
-	err := v.sendChunks(ctx, call)
-	if err == nil {
-		err = call.Close()
-	}
-	var se *session.Error
-	if err == session.ErrClosed || errors.As(err, &se) || ctx.Err() != nil {
-		return nil
-	}
-	return err
-}
-
-func (v *invocation) sendChunks(ctx context.Context, call *session.Session) error {
-	if v.stdin {
-		return sendAll(ctx, call, v.p.in)
-	}
-	for _, c := range v.chunks {
-		if err := call.Send(ctx, []byte(c)); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// sendAll sends what r gives, as it comes.
-func sendAll(ctx context.Context, call *session.Session, r io.Reader) error {
-	buf := make([]byte, stdinBytes)
-	for {
-		n, err := r.Read(buf)
-		if n > 0 {
-			if err := call.Send(ctx, buf[:n]); err != nil {
-				return err
-			}
-		}
-		switch {
-		case err == io.EOF:
-			return nil
-		case err != nil:
-			return fmt.Errorf("read stdin: %w", err)
-		}
-	}
-}
-
-// print writes the answer to stdout.
-func (v *invocation) print(ctx context.Context, call *session.Session) error {
-	last := byte('\n')
-	var err error
-	for chunk, failed := range call.Chunks(ctx) {
-		if err = failed; err != nil {
-			break
-		}
-		if len(chunk) == 0 {
-			continue
-		}
-		if _, err := v.p.out.Write(chunk); err != nil {
-			return fmt.Errorf("write the answer: %w", err)
-		}
-		last = chunk[len(chunk)-1]
-	}
-	if last != '\n' && !v.stdin {
-		if _, err := io.WriteString(v.p.out, "\n"); err != nil {
-			return fmt.Errorf("write the answer: %w", err)
-		}
-	}
-	return err
+	return newTalk(v.p, v.chunks).over(ctx, call)
 }
 
 // finish ends the worker, whatever it did, and returns how it ended.

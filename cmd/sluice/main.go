@@ -1,5 +1,5 @@
-// Sluice is the program of the sluice runtime: it plays the engine for a worker, and shows
-// what is on the wire.
+// Sluice is the program of the sluice runtime: it runs one, calls what runs on it, plays the
+// engine for a single worker, and shows what is on the wire.
 package main
 
 import (
@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"sync"
 	"syscall"
 
@@ -22,38 +21,32 @@ const (
 	exitLocal  = 3 // anything here: no worker, no answer in time, no such file
 )
 
+// The groups of commands in the help.
+const (
+	groupRuntime = "runtime"
+	groupCalls   = "calls"
+	groupApps    = "apps"
+	groupWire    = "wire"
+)
+
 // program is one run of the program.
 type program struct {
 	in   io.Reader
 	out  io.Writer
 	err  io.Writer       // any goroutine
 	hard context.Context // ends when the user does not want to wait any more
+
+	terminal bool                    // a person reads err
+	hangups  func() <-chan os.Signal // who calls it gets the hangups, which do not end it then
 }
 
 func main() {
-	soft, hard := signals()
-	p := program{in: os.Stdin, out: os.Stdout, err: &lockedWriter{w: os.Stderr}, hard: hard}
-	os.Exit(p.run(soft, os.Args[1:]))
-}
-
-// signals returns a context that ends at the first signal to stop, and one that ends at
-// the second. No signal ends the program itself: it has a worker to end first.
-func signals() (soft, hard context.Context) {
-	hard, cancelHard := context.WithCancel(context.Background())
-	soft, cancelSoft := context.WithCancelCause(hard)
-	stop := make(chan os.Signal, 2)
-	signal.Notify(stop, os.Interrupt, syscall.SIGTERM)
-	if !signal.Ignored(syscall.SIGHUP) { // nohup
-		signal.Notify(stop, syscall.SIGHUP)
+	s := catchSignals()
+	p := program{
+		in: os.Stdin, out: os.Stdout, err: &lockedWriter{w: os.Stderr}, hard: s.hard,
+		terminal: isTerminal(os.Stderr), hangups: s.hangups,
 	}
-	// A reader of our output that goes away is an error of Write, and no signal.
-	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
-	go func() {
-		cancelSoft(fmt.Errorf("stopped by a signal: %v", <-stop))
-		<-stop
-		cancelHard()
-	}()
-	return soft, hard
+	os.Exit(p.run(s.soft, os.Args[1:]))
 }
 
 // run does what args say and returns what to exit with.
@@ -70,7 +63,7 @@ func (p *program) run(ctx context.Context, args []string) int {
 	var e *exitError
 	isExit := errors.As(err, &e)
 	if !errors.Is(err, syscall.EPIPE) { // who does not read our output knows
-		fmt.Fprintln(p.err, "sluice:", err)
+		fmt.Fprintln(p.err, "sluice:", printable(err.Error()))
 	}
 	if isExit {
 		return e.code
@@ -82,16 +75,31 @@ func (p *program) run(ctx context.Context, args []string) int {
 func (p *program) root() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "sluice",
-		Short: "Try workers of the Cocaine RPC protocol, and read its frames",
-		Long: `Sluice plays the engine for a worker of the Cocaine RPC protocol (v0 and v1), and
-shows the frames of the protocol.
+		Short: "Run a runtime of the Cocaine RPC protocol, call it, and read its frames",
+		Long: `Sluice runs a runtime of the Cocaine RPC protocol (v0 and v1), and calls what runs on it or
+on any other. It also plays the engine for a single worker, and shows the frames of the
+protocol.
 
-Exit status: 0 for a result; 1 if the worker answered with an error, or a frame is
-bad; 2 if the command line is wrong; 3 for anything that went wrong here.`,
+  sluice up --app 'echo=go run ./examples/echo'      in one terminal
+  sluice call echo echo hello                        in another
+
+Exit status: 0 for a result; 1 if the service or worker answered with an error, or a frame
+is bad; 2 if the command line is wrong; 3 for anything that went wrong here.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	root.AddCommand(p.invokeCommand(), p.decodeCommand(), p.versionCommand())
+	root.AddGroup(
+		&cobra.Group{ID: groupRuntime, Title: "The runtime:"},
+		&cobra.Group{ID: groupCalls, Title: "What runs on it:"},
+		&cobra.Group{ID: groupApps, Title: "Applications:"},
+		&cobra.Group{ID: groupWire, Title: "Workers and frames:"},
+	)
+	root.AddCommand(
+		p.upCommand(),
+		p.callCommand(), p.lsCommand(), p.infoCommand(), p.pingCommand(), p.tailCommand(), p.storageCommand(),
+		p.appCommand(), p.groupCommand(),
+		p.invokeCommand(), p.decodeCommand(), p.versionCommand(),
+	)
 	return root
 }
 

@@ -1,0 +1,331 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/sluice-rpc/sluice/codec"
+	"github.com/sluice-rpc/sluice/engine"
+	"github.com/sluice-rpc/sluice/service"
+	"github.com/spf13/cobra"
+)
+
+// The collections of the storage that have applications, and their tags, as cocaine-tools
+// has them. Each value is one of msgpack.
+const (
+	manifests = "manifests" // a map
+	archives  = "apps"      // a raw value: the package
+	profiles  = "profiles"  // a map
+	crashlogs = "crashlogs" // text; the key begins with a time, the tag is the application
+
+	tagApp     = "app"
+	tagProfile = "profile"
+)
+
+func (p *program) appCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "app",
+		GroupID: groupApps,
+		Short:   "Install, start and stop applications",
+		Args:    cobra.NoArgs,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(p.appList(), p.appUpload(), p.appView(), p.appStart(), p.appPause(), p.appRestart(), p.appRemove(),
+		p.profileCommand(), p.crashlogCommand())
+	return cmd
+}
+
+// appEntry is an application in a list.
+type appEntry struct {
+	Name     string `json:"name"`
+	Running  bool   `json:"running"`
+	Uploaded bool   `json:"uploaded"`
+}
+
+func (p *program) appList() *cobra.Command {
+	l := &link{p: p}
+	cmd := &cobra.Command{
+		Use:   "list [flags]",
+		Short: "Print the applications that run or are in the storage",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return l.run(cmd.Context(), func(ctx context.Context, c *service.Client) error {
+				list, err := listApps(ctx, c)
+				if err != nil {
+					return err
+				}
+				if l.json {
+					return p.printJSON(list)
+				}
+				rows := make([][]string, len(list))
+				for i, a := range list {
+					rows[i] = []string{a.Name, yesNo(a.Running), yesNo(a.Uploaded)}
+				}
+				return p.table([]string{"APP", "RUNNING", "UPLOADED"}, rows)
+			})
+		},
+	}
+	l.flags(cmd, usualTimeout)
+	return cmd
+}
+
+// listApps returns the applications that run or are in the storage, by name.
+func listApps(ctx context.Context, c *service.Client) ([]appEntry, error) {
+	running, err := runningApps(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	uploaded, err := findKeys(ctx, c, manifests, tagApp)
+	if err != nil {
+		return nil, err
+	}
+	names := slices.Concat(running, uploaded)
+	slices.Sort(names)
+	list := []appEntry{} // not null
+	for _, name := range slices.Compact(names) {
+		list = append(list, appEntry{name, slices.Contains(running, name), slices.Contains(uploaded, name)})
+	}
+	return list, nil
+}
+
+// runningApps returns the names of the applications of the node.
+func runningApps(ctx context.Context, c *service.Client) ([]string, error) {
+	reply, err := c.Service("node").Call(ctx, "list", codec.Args())
+	if err != nil {
+		return nil, err
+	}
+	r := reply.Reader()
+	names := make([]string, r.ArrayLen())
+	for i := range names {
+		names[i] = r.String()
+	}
+	if err := r.Err(); err != nil {
+		return nil, fmt.Errorf("the node's answer to list: %w", err)
+	}
+	return names, nil
+}
+
+func yesNo(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "no"
+}
+
+func (p *program) appUpload() *cobra.Command {
+	var start bool
+	var profile string
+	l := &link{p: p}
+	cmd := &cobra.Command{
+		Use:   "upload [flags] NAME PATH",
+		Short: "Put an application's package into the storage",
+		Long: `Upload puts an application into the storage. PATH is a directory, or an archive of one (tar,
+tar.gz, zip), with a file manifest.json at its top that names the program of the workers:
+
+  {"slave": "worker.py", "environment": {"DEBUG": "1"}}
+
+A file profile.json beside it becomes the profile of the application's name. An
+application that runs goes on as it is until it is started anew: --start does that.`,
+		Example: `  sluice app upload shop ./shop --start
+  sluice app upload shop shop.tar.gz`,
+		Args: cobra.ExactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return l.run(cmd.Context(), func(ctx context.Context, c *service.Client) error {
+				if err := p.upload(ctx, c, args[0], args[1]); err != nil || !start {
+					return err
+				}
+				return restart(ctx, c, l.protocol, args[0], profile)
+			})
+		},
+	}
+	l.flags(cmd, 5*time.Minute)
+	cmd.Flags().BoolVar(&start, "start", false, "start it, or start it anew")
+	cmd.Flags().StringVar(&profile, "profile", "", "`PROFILE` to start it with")
+	return cmd
+}
+
+// upload writes a package into the storage. The manifest comes last: with it the
+// application is there.
+func (p *program) upload(ctx context.Context, c *service.Client, name, path string) error {
+	progress := p.progress("packing " + path)
+	defer progress.end()
+	pack, err := engine.ReadPackage(path, engine.PackageLimits{})
+	if err != nil {
+		return err
+	}
+	progress.step(fmt.Sprintf("uploading %s, %d KiB", name, (len(pack.ArchiveBlob)+1023)>>10))
+	if err := writeBlob(ctx, c, archives, name, pack.ArchiveBlob, []string{tagApp}); err != nil {
+		return err
+	}
+	if pack.ProfileBlob != nil {
+		if err := writeBlob(ctx, c, profiles, name, pack.ProfileBlob, []string{tagProfile}); err != nil {
+			return err
+		}
+	}
+	return writeBlob(ctx, c, manifests, name, pack.ManifestBlob, []string{tagApp})
+}
+
+func (p *program) appView() *cobra.Command {
+	l := &link{p: p}
+	cmd := &cobra.Command{
+		Use:   "view [flags] NAME",
+		Short: "Print an application's manifest",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return l.run(cmd.Context(), func(ctx context.Context, c *service.Client) error {
+				return p.viewBlob(ctx, c, manifests, args[0], l.json)
+			})
+		},
+	}
+	l.flags(cmd, usualTimeout)
+	l.completeNames(cmd, appNames)
+	return cmd
+}
+
+// viewBlob prints a value of msgpack that is in the storage.
+func (p *program) viewBlob(ctx context.Context, c *service.Client, collection, key string, asJSON bool) error {
+	blob, err := readBlob(ctx, c, collection, key)
+	if err != nil {
+		return err
+	}
+	if asJSON {
+		return p.printBlob(blob, true, true)
+	}
+	_, err = p.out.Write(appendTree(nil, "", unpackValue(blob)))
+	return local(err)
+}
+
+func (p *program) appStart() *cobra.Command {
+	var profile string
+	l := &link{p: p}
+	cmd := &cobra.Command{
+		Use:   "start [flags] NAME",
+		Short: "Start an application that is in the storage",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return l.run(cmd.Context(), func(ctx context.Context, c *service.Client) error {
+				return startApp(ctx, c, l.protocol, args[0], profile)
+			})
+		},
+	}
+	l.flags(cmd, usualTimeout)
+	l.completeNames(cmd, appNames)
+	cmd.Flags().StringVar(&profile, "profile", "", "`PROFILE` to start it with; none is that of the package, or the default one")
+	return cmd
+}
+
+func (p *program) appPause() *cobra.Command {
+	l := &link{p: p}
+	cmd := &cobra.Command{
+		Use:     "pause [flags] NAME",
+		Aliases: []string{"stop"},
+		Short:   "Stop an application; its workers finish what they do",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return l.run(cmd.Context(), func(ctx context.Context, c *service.Client) error {
+				return pauseApp(ctx, c, l.protocol, args[0])
+			})
+		},
+	}
+	l.flags(cmd, 2*time.Minute)
+	l.completeNames(cmd, appNames)
+	return cmd
+}
+
+func (p *program) appRestart() *cobra.Command {
+	var profile string
+	l := &link{p: p}
+	cmd := &cobra.Command{
+		Use:   "restart [flags] NAME",
+		Short: "Stop an application, if it runs, and start it",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return l.run(cmd.Context(), func(ctx context.Context, c *service.Client) error {
+				return restart(ctx, c, l.protocol, args[0], profile)
+			})
+		},
+	}
+	l.flags(cmd, 2*time.Minute)
+	l.completeNames(cmd, appNames)
+	cmd.Flags().StringVar(&profile, "profile", "", "`PROFILE` to start it with; none is that of the package, or the default one")
+	return cmd
+}
+
+// restart stops an application if it runs, and starts it.
+func restart(ctx context.Context, c *service.Client, protocol int, name, profile string) error {
+	running, err := runningApps(ctx, c)
+	if err != nil {
+		return err
+	}
+	if slices.Contains(running, name) {
+		if err := pauseApp(ctx, c, protocol, name); err != nil {
+			return err
+		}
+	}
+	return startApp(ctx, c, protocol, name, profile)
+}
+
+// startApp has the node start an application (protocol: app and node).
+func startApp(ctx context.Context, c *service.Client, protocol int, name, profile string) error {
+	args := codec.Args(name, profile)
+	if protocol == 0 {
+		args = codec.Args(packed{map[string]any{name: profile}})
+	}
+	_, err := c.Service("node").Call(ctx, "start_app", args)
+	return err
+}
+
+// pauseApp has the node stop an application (protocol: app and node).
+func pauseApp(ctx context.Context, c *service.Client, protocol int, name string) error {
+	args := codec.Args(name)
+	if protocol == 0 {
+		args = codec.Args([]string{name})
+	}
+	_, err := c.Service("node").Call(ctx, "pause_app", args)
+	return err
+}
+
+func (p *program) appRemove() *cobra.Command {
+	var force bool
+	l := &link{p: p}
+	cmd := &cobra.Command{
+		Use:     "rm [flags] NAME",
+		Aliases: []string{"remove"},
+		Short:   "Take an application out of the storage",
+		Long: `Rm takes the manifest and the package of an application out of the storage. Its profile and
+its crash logs stay. An application that runs has to be paused before; --force does that.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return l.run(cmd.Context(), func(ctx context.Context, c *service.Client) error {
+				return remove(ctx, c, l.protocol, args[0], force)
+			})
+		},
+	}
+	l.flags(cmd, 2*time.Minute)
+	l.completeNames(cmd, appNames)
+	cmd.Flags().BoolVar(&force, "force", false, "pause it if it runs")
+	return cmd
+}
+
+// remove takes an application out of the storage. The manifest goes first: without it the
+// application is not there.
+func remove(ctx context.Context, c *service.Client, protocol int, name string, force bool) error {
+	running, err := runningApps(ctx, c)
+	if err != nil {
+		return err
+	}
+	if slices.Contains(running, name) {
+		if !force {
+			return fmt.Errorf("%s runs: 'sluice app pause %s' before, or --force", name, name)
+		}
+		if err := pauseApp(ctx, c, protocol, name); err != nil {
+			return err
+		}
+	}
+	if err := removeKey(ctx, c, manifests, name); err != nil {
+		return err
+	}
+	return removeKey(ctx, c, archives, name)
+}

@@ -1,0 +1,64 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"sync/atomic"
+	"syscall"
+)
+
+// signals are what others tell this process. No signal ends it by itself: it has workers to
+// end first.
+type signals struct {
+	soft context.Context // ends at the first signal to stop
+	hard context.Context // ends at the second
+
+	reloads atomic.Bool    // hangups are no signals to stop
+	hangup  chan os.Signal // those
+}
+
+func catchSignals() *signals {
+	s := &signals{hangup: make(chan os.Signal, 1)}
+	hard, cancelHard := context.WithCancel(context.Background())
+	soft, cancelSoft := context.WithCancelCause(hard)
+	s.soft, s.hard = soft, hard
+	stop, hangup := make(chan os.Signal, 2), make(chan os.Signal, 1)
+	signal.Notify(stop, os.Interrupt, syscall.SIGTERM)
+	if !signal.Ignored(syscall.SIGHUP) { // nohup
+		signal.Notify(hangup, syscall.SIGHUP)
+	}
+	// A reader of our output that goes away is an error of Write, and no signal.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
+	go func() {
+		cancelSoft(fmt.Errorf("stopped by a signal: %v", s.stop(stop, hangup)))
+		s.stop(stop, hangup)
+		cancelHard()
+	}()
+	return s
+}
+
+// stop waits for a signal to stop.
+func (s *signals) stop(stop, hangup chan os.Signal) os.Signal {
+	for {
+		select {
+		case sig := <-stop:
+			return sig
+		case sig := <-hangup:
+			if !s.reloads.Load() {
+				return sig
+			}
+			select {
+			case s.hangup <- sig:
+			default: // there is one already
+			}
+		}
+	}
+}
+
+// hangups has a hangup be no signal to stop from now on, and returns where they come.
+func (s *signals) hangups() <-chan os.Signal {
+	s.reloads.Store(true)
+	return s.hangup
+}
