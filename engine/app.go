@@ -116,6 +116,7 @@ func NewApp(ctx context.Context, cfg AppConfig) (*App, error) {
 	if err != nil {
 		return nil, err
 	}
+	a.lobby.parent = a.cfg.RuntimeDir
 	if err := a.lobby.open(ctx, channel.ListenConfig{Logger: a.cfg.Logger}); err != nil {
 		return nil, fmt.Errorf("engine: socket for the workers of %q: %w", cfg.Name, err)
 	}

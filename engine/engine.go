@@ -150,13 +150,18 @@ func (e *Engine) stock() ([]service.Declaration, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := codec.V1
-	if e.cfg.V0 {
-		d = codec.V0
-	}
+	d := e.dialect()
 	return []service.Declaration{
 		e.locator.Declaration(d), e.storage.Declaration(), e.logging.Declaration(d), e.logging.TailDeclaration(), e.nodeService(),
 	}, nil
+}
+
+// dialect that the services speak.
+func (e *Engine) dialect() codec.Dialect {
+	if e.cfg.V0 {
+		return codec.V0
+	}
+	return codec.V1
 }
 
 // launchAll starts the applications of the configuration, and those that were running when
@@ -203,9 +208,11 @@ func (e *Engine) stop() error {
 	for _, s := range e.servers {
 		e.publish(s, false)
 	}
-	for _, s := range slices.Backward(e.servers) {
-		e.closeServer(s)
+	var closing sync.WaitGroup
+	for _, s := range e.servers {
+		closing.Go(func() { e.closeServer(s) })
 	}
+	closing.Wait()
 	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()
 	var errs []error

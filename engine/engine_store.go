@@ -142,3 +142,49 @@ func crashLines(c *Crash) []string {
 	}
 	return append(slices.Clone(c.Lines), why)
 }
+
+// keepCrash stores the last lines of a worker.
+func (e *Engine) keepCrash(c Crash) {
+	ctx, cancel := context.WithTimeout(context.Background(), storeTimeout)
+	defer cancel()
+	if err := e.lib.crash(ctx, &c); err != nil {
+		e.log.Error("engine: a crash log cannot be stored", "app", c.Name, "slave", c.UUID, "err", err)
+	}
+}
+
+// want writes down that an application is to run, so that the next Engine starts it;
+// unless it was paused meanwhile, since unwant comes after pause.
+func (e *Engine) want(t *tenant) error {
+	e.runlist.Lock()
+	defer e.runlist.Unlock()
+	if err := t.spooling.Err(); err != nil {
+		return err
+	}
+	return e.rewrite(func(list map[string]string) bool {
+		was, ok := list[t.name]
+		list[t.name] = t.profile
+		return !ok || was != t.profile
+	})
+}
+
+// unwant writes down that an application is not to run.
+func (e *Engine) unwant(name string) error {
+	e.runlist.Lock()
+	defer e.runlist.Unlock()
+	return e.rewrite(func(list map[string]string) bool {
+		_, ok := list[name]
+		delete(list, name)
+		return ok
+	})
+}
+
+// rewrite changes the list if change says that it did. The lock runlist is held.
+func (e *Engine) rewrite(change func(list map[string]string) bool) error {
+	ctx, cancel := context.WithTimeout(context.Background(), storeTimeout)
+	defer cancel()
+	list, err := e.lib.runlist(ctx)
+	if err != nil || !change(list) {
+		return err
+	}
+	return e.lib.putRunlist(ctx, list)
+}

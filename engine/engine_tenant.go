@@ -1,19 +1,13 @@
 package engine
 
 import (
-	"bytes"
 	"context"
-	"errors"
-	"fmt"
 	"maps"
 	"os"
-	"path/filepath"
 	"slices"
 	"sync/atomic"
 	"time"
 
-	"github.com/sluice-rpc/sluice/codec"
-	"github.com/sluice-rpc/sluice/engine/storage"
 	"github.com/sluice-rpc/sluice/fsm"
 	"github.com/sluice-rpc/sluice/service"
 	"github.com/sluice-rpc/sluice/session"
@@ -128,156 +122,6 @@ func (e *Engine) causeOf(t *tenant) error {
 	return t.cause
 }
 
-// spool starts an application. Its own goroutine.
-func (e *Engine) spool(t *tenant) {
-	err := e.open(t)
-	if err == nil && t.source == nil {
-		err = e.want(t)
-	}
-	ev := appSpooled
-	if err != nil {
-		e.clear(context.Background(), t)
-		t.app.Store(nil)
-		ev = appFailed
-	}
-	e.mu.Lock()
-	if _, _, ok := t.state.Fire(ev); !ok { // it was paused meanwhile
-		t.cause = notRunning(t.name)
-	} else if err != nil {
-		t.cause = spoolError(t.name, err)
-	}
-	e.mu.Unlock()
-	close(t.spooled)
-	if err != nil {
-		e.log.Error("engine: an application cannot be started", "app", t.name, "err", err)
-		return
-	}
-	e.log.Info("engine: an application runs", "app", t.name, "endpoints", t.server.Load().Endpoints())
-}
-
-// open makes everything that an application needs. What it made before an error is
-// cleared away by clear.
-func (e *Engine) open(t *tenant) error {
-	ctx := t.spooling
-	command, err := e.unpack(ctx, t)
-	if err != nil {
-		return err
-	}
-	cfg := AppConfig{
-		Name: t.name, Command: command, Dir: t.dir, Env: t.manifest.env(), Dialect: t.manifest.dialect(),
-		Locator: service.JoinEndpoints([]service.Endpoint{e.Endpoint()}), Loops: e.loops, Sessions: e.cfg.Sessions,
-		Logger: e.log, RuntimeDir: e.place.run, OnCrash: e.keepCrash,
-	}
-	if t.source != nil {
-		cfg.Env = append(cfg.Env, t.source.Env...)
-	}
-	if cfg.Profile, err = e.profileOf(ctx, t); err != nil {
-		return err
-	}
-	s, err := e.serve(ctx, appService(t))
-	if err != nil {
-		return err
-	}
-	t.server.Store(s)
-	cfg.OnPublish = func(there bool) { e.publish(s, there) }
-	app, err := NewApp(ctx, cfg)
-	if err != nil {
-		return err
-	}
-	t.app.Store(app)
-	return ctx.Err()
-}
-
-// unpack fills the application's directory, and returns what its workers are started by.
-func (e *Engine) unpack(ctx context.Context, t *tenant) ([]string, error) {
-	if t.source != nil && len(t.source.Command) > 0 {
-		t.dir, t.manifest = t.source.Dir, Manifest{V0: t.source.V0}
-		return t.source.Command, nil
-	}
-	if t.source != nil {
-		p, err := ReadPackage(t.source.Path, e.cfg.Package)
-		if err != nil {
-			return nil, err
-		}
-		if err := e.lib.put(ctx, t.name, p); err != nil {
-			return nil, err
-		}
-	}
-	var err error
-	if t.manifest, err = e.lib.manifest(ctx, t.name); err != nil {
-		return nil, err
-	}
-	if len(t.manifest.Unknown) > 0 {
-		e.log.Warn("engine: a manifest has keys that mean nothing here", "app", t.name, "keys", t.manifest.Unknown)
-	}
-	archive, err := e.lib.archive(ctx, t.name)
-	if err != nil {
-		return nil, err
-	}
-	if archive == nil {
-		err = os.Mkdir(t.dir, 0o755)
-	} else {
-		err = unpack(bytes.NewReader(archive), int64(len(archive)), t.dir, e.cfg.Package)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("%s/%s: %w", collApps, t.name, err)
-	}
-	return e.program(t)
-}
-
-// program finds what the manifest names.
-func (e *Engine) program(t *tenant) ([]string, error) {
-	file := filepath.FromSlash(t.manifest.Slave)
-	if !filepath.IsAbs(file) {
-		file = filepath.Join(t.dir, file)
-	}
-	info, err := os.Stat(file)
-	switch {
-	case err != nil:
-		err = fmt.Errorf("%q is neither in the package nor on this machine: %w", t.manifest.Slave, err)
-	case info.IsDir() || info.Mode()&0o111 == 0:
-		err = fmt.Errorf("%q cannot be executed; set its mode before packing", t.manifest.Slave)
-	default:
-		return []string{file}, nil
-	}
-	return nil, &FieldError{collManifests + "/" + t.name, "slave", err}
-}
-
-// profileOf returns the profile that counts for an application: the one that was asked
-// for, else its own, else "default", else DefaultProfile. Of each the configuration's
-// comes before the storage's.
-func (e *Engine) profileOf(ctx context.Context, t *tenant) (Profile, error) {
-	e.mu.Lock()
-	profiles := e.profiles // replaced, never written
-	e.mu.Unlock()
-	return e.profileFrom(ctx, t, profiles)
-}
-
-func (e *Engine) profileFrom(ctx context.Context, t *tenant, profiles map[string]Profile) (Profile, error) {
-	names := []string{t.profile}
-	if t.profile == "" {
-		names = []string{t.name, defaultProfile}
-	}
-	for _, name := range names {
-		if p, ok := profiles[name]; ok {
-			p.Name = name
-			return p, nil
-		}
-		p, err := e.lib.profile(ctx, name)
-		if !errors.Is(err, storage.ErrNotFound) {
-			return p, err
-		}
-		if t.profile != "" && name != defaultProfile {
-			return Profile{}, err
-		}
-	}
-	p := Profile{Name: defaultProfile}
-	if t.source != nil && len(t.source.Command) > 0 {
-		p.HandshakeTimeout = DevelopmentHandshake
-	}
-	return p, nil
-}
-
 // publish puts a service into the registry, or takes it out.
 func (e *Engine) publish(s *service.Server, there bool) {
 	if !there {
@@ -287,52 +131,6 @@ func (e *Engine) publish(s *service.Server, there bool) {
 	if err := e.registry.Update(s.Name(), s.Resolved()); err != nil {
 		e.log.Error("engine: a service cannot be published", "service", s.Name(), "err", err)
 	}
-}
-
-// keepCrash stores the last lines of a worker.
-func (e *Engine) keepCrash(c Crash) {
-	ctx, cancel := context.WithTimeout(context.Background(), storeTimeout)
-	defer cancel()
-	if err := e.lib.crash(ctx, &c); err != nil {
-		e.log.Error("engine: a crash log cannot be stored", "app", c.Name, "slave", c.UUID, "err", err)
-	}
-}
-
-// want writes down that an application is to run, so that the next Engine starts it;
-// unless it was paused meanwhile, since unwant comes after pause.
-func (e *Engine) want(t *tenant) error {
-	e.runlist.Lock()
-	defer e.runlist.Unlock()
-	if err := t.spooling.Err(); err != nil {
-		return err
-	}
-	return e.rewrite(func(list map[string]string) bool {
-		was, ok := list[t.name]
-		list[t.name] = t.profile
-		return !ok || was != t.profile
-	})
-}
-
-// unwant writes down that an application is not to run.
-func (e *Engine) unwant(name string) error {
-	e.runlist.Lock()
-	defer e.runlist.Unlock()
-	return e.rewrite(func(list map[string]string) bool {
-		_, ok := list[name]
-		delete(list, name)
-		return ok
-	})
-}
-
-// rewrite changes the list if change says that it did. The lock runlist is held.
-func (e *Engine) rewrite(change func(list map[string]string) bool) error {
-	ctx, cancel := context.WithTimeout(context.Background(), storeTimeout)
-	defer cancel()
-	list, err := e.lib.runlist(ctx)
-	if err != nil || !change(list) {
-		return err
-	}
-	return e.lib.putRunlist(ctx, list)
 }
 
 // PauseApp stops an application and returns when nothing of it is left: its service
@@ -433,32 +231,4 @@ func (e *Engine) List() []string {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return slices.Sorted(maps.Keys(e.tenants))
-}
-
-// appendInfo appends what the node service tells of an application: a map.
-func (e *Engine) appendInfo(dst []byte, name string, flags InfoFlags) ([]byte, error) {
-	t := e.tenant(name)
-	if t == nil {
-		return nil, notRunning(name)
-	}
-	e.mu.Lock()
-	state, cause := t.state.State(), t.cause
-	e.mu.Unlock()
-	list := []field{
-		{"state", codec.AppendString(nil, state.String())},
-		{"uptime", codec.AppendInt(nil, int64(time.Since(t.begun)/time.Second))},
-	}
-	if cause != nil {
-		list = append(list, field{"cause", codec.AppendString(nil, cause.Error())})
-	}
-	if state == AppRunning && flags&InfoManifest != 0 {
-		list = append(list, field{"manifest", t.manifest.append(nil)})
-	}
-	if app := t.app.Load(); app != nil && state == AppRunning {
-		list = append(list, profileField(app.Profile(), flags))
-		if flags&InfoReport != 0 {
-			list = append(list, fieldsOf(app.Info().AppendInfo(nil))...)
-		}
-	}
-	return appendFields(dst, list), nil
 }

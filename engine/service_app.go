@@ -13,7 +13,10 @@ import (
 // appService is the service of one application (protocol: app service; app and node).
 // The application comes after the service, which must be listening to be published; until
 // then it answers that it is not running.
-func appService(t *tenant) service.Declaration {
+func appService(t *tenant, d codec.Dialect) service.Declaration {
+	if d == codec.V0 {
+		return appServiceV0(t)
+	}
 	return service.Declaration{Name: t.name, Version: 1, Methods: []service.Handled{
 		{
 			Method: service.Method{ID: 0, Name: "enqueue", Tx: session.Streaming, Rx: session.Streaming},
@@ -42,6 +45,58 @@ func appService(t *tenant) service.Declaration {
 			Serve:   func(ctx context.Context, c *service.Call) error { return control(ctx, c, t) },
 		},
 	}}
+}
+
+// appServiceV0 is that of the 0.11 runtime, where a call carries all that the client has
+// to say (protocol: app service, v0).
+func appServiceV0(t *tenant) service.Declaration {
+	return service.Declaration{Name: t.name, Version: 1, Methods: []service.Handled{
+		{
+			Method: service.Method{ID: 0, Name: "enqueue", Rx: session.Streaming},
+			Args:   []service.Arg{eventArg, {Name: "data", Kind: service.StringArg}, {Name: "tag", Optional: true}},
+			OnLoop: func(c *service.Call) {
+				app := t.app.Load()
+				if app == nil {
+					fail(c, nodeError(service.V0Resource, "the engine is not active"))
+					return
+				}
+				r := c.Reader()
+				event := r.String()
+				app.EnqueueWhole(c.Session(), event, r.Bytes(), c.Headers())
+			},
+		},
+		{
+			Method: service.Method{ID: 1, Name: "info", Rx: session.Primitive},
+			Args:   []service.Arg{},
+			OnLoop: func(c *service.Call) {
+				app := t.app.Load()
+				if app == nil {
+					fail(c, nodeError(service.V0Resource, "the engine is not active"))
+					return
+				}
+				info := app.Info()
+				_ = c.ReplyBytes(appendInfoV0(codec.AppendArrayHeader(nil, 1), &info))
+			},
+		},
+	}}
+}
+
+// appendInfoV0 appends what info of a v0 application has. A load of several workers is
+// their mean; the median that the key speaks of is not kept.
+func appendInfoV0(dst []byte, i *AppInfo) []byte {
+	workers := i.Active + i.Idle
+	load := 0.0
+	if workers > 0 {
+		load = float64(i.Load) / float64(workers)
+	}
+	number := func(n int) []byte { return codec.AppendInt(nil, int64(n)) }
+	return appendFields(dst, []field{
+		{"load-median", codec.AppendFloat64(nil, load)},
+		{"queue", appendFields(nil, []field{{"capacity", number(i.QueueLimit)}, {"depth", number(i.QueueDepth)}})},
+		{"sessions", appendFields(nil, []field{{"pending", number(i.Load)}})},
+		{"slaves", appendFields(nil, []field{{"active", number(i.Active)}, {"capacity", number(i.PoolLimit)}, {"idle", number(i.Idle)}})},
+		{"state", codec.AppendString(nil, "running")},
+	})
 }
 
 var eventArg = service.Arg{Name: "event", Kind: service.StringArg}
