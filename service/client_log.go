@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 
 	"github.com/sluice-rpc/sluice/codec"
 )
@@ -22,6 +23,9 @@ func (c *Client) Log(source string) *Logger {
 	defer c.mu.Unlock()
 	if c.logger == nil {
 		c.logger = newLogger(loggingCalls{c.serviceLocked(loggingService)}, dialectOf(c.cfg.V0), LoggerConfig{})
+		if c.closed {
+			_ = c.logger.Close(context.Background()) // which does not wait: nobody has used it
+		}
 	}
 	if source == "" {
 		return c.logger
@@ -36,6 +40,7 @@ func (c *Client) LogHandler(source string) slog.Handler { return c.Log(source).H
 func (c *Client) NewLogger(cfg LoggerConfig) (*Logger, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.loggers = slices.DeleteFunc(c.loggers, func(l *Logger) bool { return isClosed(l.core.closing) })
 	switch {
 	case c.closed:
 		return nil, fmt.Errorf("service: a logger of a closed client: %w", ErrClosed)

@@ -25,7 +25,7 @@ type LoggerConfig struct {
 	// MaxQueuedBytes is how many bytes they have. If zero, 8 MiB. If negative, no limit.
 	MaxQueuedBytes int
 	// MaxRecordBytes of the message and the attributes of one record. What is beyond is cut
-	// off. If zero, 64 KiB. If negative, 16 MiB, which is what peers accept by default.
+	// off. If zero, 60 KiB. If negative, 16 MiB, which is what peers accept by default.
 	MaxRecordBytes int
 	// Refresh is how long a verbosity counts before it is asked for again. If zero, 60 s.
 	// If negative, until the next connection.
@@ -48,7 +48,7 @@ type LoggerConfig struct {
 func (c *LoggerConfig) setDefaults() {
 	orElse(&c.MaxQueued, 10000, math.MaxInt)
 	orElse(&c.MaxQueuedBytes, 8<<20, math.MaxInt)
-	orElse(&c.MaxRecordBytes, 64<<10, codec.DefaultMaxPayloadBytes-MaxNameBytes)
+	orElse(&c.MaxRecordBytes, 60<<10, codec.DefaultMaxPayloadBytes-MaxNameBytes)
 	orElse(&c.Refresh, time.Minute, math.MaxInt64)
 	orElse(&c.Timeout, 5*time.Second, 5*time.Second)
 	orElse(&c.Patience, 2*time.Second, 0)
