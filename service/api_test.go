@@ -235,8 +235,8 @@ func TestKinds(t *testing.T) {
 		}
 		got = append(got, fmt.Sprint(s.Type, " ", s.Name, " ", s.Kind, " ", next))
 	}
-	want := []string{"0 error 2 end", "1 locked 1 on", "2 close 1 stay", "3 write 0 stay",
-		"6 choke 3 end", "7 write_ 1 end", "8 value 1 end", "9 close2 1 end"}
+	want := []string{"0 error error end", "1 locked value on", "2 close value stay", "3 write chunk stay",
+		"6 choke choke end", "7 write_ value end", "8 value value end", "9 close2 value end"}
 	if !slices.Equal(got, want) {
 		t.Errorf("slots are\n%q, want\n%q", got, want)
 	}

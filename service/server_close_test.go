@@ -1,0 +1,153 @@
+package service_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/sluice-rpc/sluice/channel"
+	"github.com/sluice-rpc/sluice/codec"
+	"github.com/sluice-rpc/sluice/service"
+	"github.com/sluice-rpc/sluice/session"
+)
+
+// TestCloseDrains: calls that run are answered, new ones are refused, endless ones end,
+// and then the connections do.
+func TestCloseDrains(t *testing.T) {
+	d := numbered(
+		primitive("slow", func(_ context.Context, c *service.Call) error {
+			time.Sleep(3 * time.Second)
+			return c.Reply(codec.Args("done"))
+		}),
+		service.Handled{Method: service.Method{Name: "later", Rx: session.Primitive}, OnLoop: func(c *service.Call) {
+			time.AfterFunc(2*time.Second, func() { c.Session().Channel().Post(func() { _ = c.Reply(codec.Args("later")) }) })
+		}},
+		service.Handled{Method: service.Method{Name: "routing", Tx: discard(), Rx: service.Values}, Endless: true, OnLoop: func(c *service.Call) {
+			_ = c.SendValues(codec.Args(1))
+		}},
+		service.Handled{Method: service.Method{Name: "follow", Rx: service.Values}, Endless: true, Serve: func(ctx context.Context, c *service.Call) error {
+			<-ctx.Done()
+			return ctx.Err()
+		}},
+		service.Handled{Method: service.Method{Name: "held", Rx: session.Primitive}, Endless: true, OnLoop: func(*service.Call) {}},
+	)
+	synctest.Test(t, func(t *testing.T) {
+		srv := testServer(t, service.ServerConfig{Declaration: d})
+		c := dial(t, srv, codec.V1)
+		defer c.close()
+		for method := range uint64(5) {
+			c.call(method+1, method)
+		}
+		c.want(3, codec.V1Write, 1)
+		start := time.Now()
+		closed := make(chan error, 2)
+		for range 2 {
+			go func() { closed <- srv.Close(t.Context()) }()
+		}
+		ends := map[uint64]uint64{}
+		for range 3 {
+			m, err := c.next()
+			if err != nil {
+				t.Fatal(err)
+			}
+			ends[m.Session] = m.Type
+		}
+		if ends[3] != codec.V1Close || ends[4] != codec.V1Close || ends[5] != codec.V1ValueError {
+			t.Errorf("sessions ended by %v, want close of 3 and 4, error of 5", ends)
+		}
+		c.call(6, 0)
+		c.wantError(6, service.CategoryWorker, session.CodeTerminating)
+		c.want(2, codec.V1Value, "later")
+		c.want(1, codec.V1Value, "done")
+		c.wantEnd()
+		c.close()
+		for range 2 {
+			if err := <-closed; err != nil {
+				t.Errorf("Close() = %v", err)
+			}
+		}
+		if took := time.Since(start); took < 3*time.Second || took > 5*time.Second {
+			t.Errorf("Close() took %v, want 3 s and the end of the connection", took)
+		}
+		if err := srv.Attach(nopConn(t)); !errors.Is(err, service.ErrServerClosed) {
+			t.Errorf("Attach() = %v, want %v", err, service.ErrServerClosed)
+		}
+		if err := srv.Listen(t.Context(), "tcp", "127.0.0.1:0"); !errors.Is(err, service.ErrServerClosed) {
+			t.Errorf("Listen() = %v, want %v", err, service.ErrServerClosed)
+		}
+		if st := srv.Stats(); st.Closing != 1 || st.Conns != 0 || st.Pending != 0 {
+			t.Errorf("Stats() = %+v", st)
+		}
+	})
+}
+
+func nopConn(t *testing.T) *channel.End {
+	a, b := channel.Pair(channel.Script{})
+	t.Cleanup(func() { _ = a.Close() })
+	return b
+}
+
+// TestCloseCuts: at the end of its context Close ends that of the methods, and does not
+// wait for ever for one that does not care.
+func TestCloseCuts(t *testing.T) {
+	for name, deaf := range map[string]bool{"polite": false, "deaf": true} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				release := make(chan struct{})
+				srv := testServer(t, service.ServerConfig{Declaration: numbered(
+					primitive("wait", func(ctx context.Context, c *service.Call) error {
+						if deaf {
+							<-release
+							return nil
+						}
+						<-ctx.Done()
+						return ctx.Err()
+					}))})
+				c := dial(t, srv, codec.V1)
+				defer c.close()
+				c.call(1, 0)
+				time.Sleep(time.Second)
+				ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+				defer cancel()
+				start := time.Now()
+				err := srv.Close(ctx)
+				if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "1 calls were cut") ||
+					strings.Contains(err.Error(), "ignore") != deaf {
+					t.Errorf("Close() = %v, want one call cut, ignored %v", err, deaf)
+				}
+				if took := time.Since(start); took < 2*time.Second || took > 4*time.Second {
+					t.Errorf("Close() took %v, want 2 s to 4 s", took)
+				}
+				if !deaf {
+					c.wantError(1, service.CategoryWorker, session.CodeTerminating)
+				}
+				c.wantEnd()
+				close(release)
+			})
+		})
+	}
+}
+
+// TestCloseIdle: a server that was never used, and one whose client says nothing, close at
+// once.
+func TestCloseIdle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		srv := testServer(t, service.ServerConfig{Declaration: newMemory().declaration()})
+		if err := srv.Close(t.Context()); err != nil {
+			t.Errorf("Close() = %v", err)
+		}
+		srv = testServer(t, service.ServerConfig{Declaration: newMemory().declaration()})
+		c := dial(t, srv, codec.V1)
+		time.Sleep(time.Hour) // an idle client is welcome
+		done, cancel := context.WithCancel(t.Context())
+		cancel()
+		if err := srv.Close(done); err != nil {
+			t.Errorf("Close() = %v, want nil: nothing was cut", err)
+		}
+		c.wantEnd()
+		c.close()
+	})
+}
