@@ -127,8 +127,8 @@ var behaviours = []struct {
 	{name: "file", header: [][2]string{{"Range", "bytes=2-4"}}, handler: func(w http.ResponseWriter, r *http.Request) {
 		http.ServeContent(w, r, "a.txt", time.Unix(1e9, 0), strings.NewReader("0123456789"))
 	}},
-	{name: "error", handler: func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no", 403) }},
-	{name: "redirect", uri: "/a/b?c", handler: func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "../d", 302) }},
+	{name: "error", handler: func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no", http.StatusForbidden) }},
+	{name: "redirect", uri: "/a/b?c", handler: func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "../d", http.StatusFound) }},
 	{name: "what a handler sees", method: "PUT", uri: "/p%20q/r?a=1&b=%32", body: "c=3",
 		header: [][2]string{{"host", "example.org"}, {"x-a", "1"}, {"X-A", "2"}, {"content-type", "application/x-www-form-urlencoded"}},
 		handler: func(w http.ResponseWriter, r *http.Request) {

@@ -15,8 +15,22 @@ import (
 // unknown is the length of a body that ends when the peer's stream does.
 const unknown = -1
 
-// request returns t as net/http's server would. The error is a *refusal.
+// request returns t with its body, as net/http's server would. The error is a *refusal.
 func (x *exchange) request(ctx context.Context, t *tuple) (*http.Request, error) {
+	r, err := t.request(&x.a.cfg)
+	if err != nil {
+		return nil, err
+	}
+	x.body.init(x, ctx, r.ContentLength)
+	if r.ContentLength != 0 {
+		x.body.add(t.body)
+		r.Body = &x.body
+	}
+	return r.WithContext(ctx), nil
+}
+
+// request returns t as a request without a body. It takes t's headers over.
+func (t *tuple) request(cfg *Config) (*http.Request, error) {
 	version := t.version
 	if !strings.HasPrefix(version, "HTTP/") {
 		version = "HTTP/" + version
@@ -38,25 +52,20 @@ func (x *exchange) request(ctx context.Context, t *tuple) (*http.Request, error)
 	}
 	delete(t.header, "Host")
 	streamed := len(t.header["Transfer-Encoding"]) > 0
-	length, err := bodyLength(t, streamed, x.a.cfg.MaxBodyBytes)
+	length, err := bodyLength(t, streamed, cfg.MaxBodyBytes)
 	if err != nil {
 		return nil, err
 	}
 	r := &http.Request{
 		Method: t.method, URL: target, RequestURI: t.uri, Proto: version, ProtoMajor: major, ProtoMinor: minor,
-		Header: t.header, Host: host, ContentLength: length, RemoteAddr: remoteAddr(t.header, x.a.cfg.AddrHeaders),
+		Header: t.header, Host: host, ContentLength: length, RemoteAddr: remoteAddr(t.header, cfg.AddrHeaders),
 		Body: http.NoBody,
 	}
 	if streamed {
 		r.TransferEncoding = []string{"chunked"}
 	}
 	removeHop(t.header)
-	x.body.init(x, ctx, length)
-	if length != 0 {
-		x.body.add(t.body)
-		r.Body = &x.body
-	}
-	return r.WithContext(ctx), nil
+	return r, nil
 }
 
 // parseURI is for all the forms of a request's target (RFC 9112, 3.2).

@@ -22,6 +22,8 @@ func FuzzTuple(f *testing.F) {
 	f.Add(seed("G\x00T", "/", "1.1", []any{[]any{"a"}, "x", []any{1, 2}}, 5))
 	f.Add([]byte{0xdd, 0xff, 0xff, 0xff, 0xff, 0xdc})
 	f.Add([]byte{0x94, 0xc1})
+	f.Add(seed("CONNECT", "a b:1", "1.1", []any{[]any{"connection", "a,host"}, []any{"transfer-encoding", "x"}}, "b"))
+	f.Add(seed("PUT", "http://h o/", "1.1", []any{[]any{"content-length", "9"}, []any{"host", "a"}}, "b"))
 	cfg := New(Config{MaxHeaders: 5, MaxHeaderBytes: 100}).cfg
 	f.Fuzz(func(t *testing.T, chunk []byte) {
 		got, err := parseTuple(chunk, &cfg)
@@ -50,7 +52,25 @@ func FuzzTuple(f *testing.F) {
 			len(again.header) != len(got.header)) {
 			t.Fatalf("parseTuple() of what was read = %+v, want %+v", again, got)
 		}
+		checkRequest(t, got, &cfg)
 	})
+}
+
+func checkRequest(t *testing.T, from tuple, cfg *Config) {
+	t.Helper()
+	r, err := from.request(cfg)
+	var no *refusal
+	switch {
+	case errors.As(err, &no):
+	case err != nil:
+		t.Fatalf("request() = %v, want a refusal", err)
+	case r.URL == nil || r.RequestURI != from.uri || r.ProtoMajor < 1 || strings.ContainsAny(r.Host, " \r\n/"):
+		t.Fatalf("request() = %+v", r)
+	case r.ContentLength >= 0 && r.ContentLength < int64(len(from.body)):
+		t.Fatalf("request(): length %d, the body has %d bytes", r.ContentLength, len(from.body))
+	case len(r.Header["Connection"])+len(r.Header["Transfer-Encoding"])+len(r.Header["Host"]) > 0:
+		t.Fatalf("request(): headers %v", r.Header)
+	}
 }
 
 func checkTuple(t *testing.T, got tuple, cfg *Config) {
