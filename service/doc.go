@@ -1,7 +1,12 @@
 // Package service finds services by name, calls them, and serves them.
 //
-// Here is its foundation: values and algorithms of the locator and the stock services,
-// without I/O, goroutines or clocks.
+// A [Client] resolves names by its [Locator] and calls a [Service]; a [Server] serves what
+// a [Declaration] says. A [Logger], or the slog.Handler that is made of it, sends records
+// to the logging service; a [Balancer] chooses among several instances; a [Trace] ties the
+// calls of one request together.
+//
+// Below them are values and algorithms of the locator and the stock services, without
+// I/O, goroutines or clocks:
 //
 //   - [API] is the description of a service: its methods, and for each the messages
 //     that caller and service may send. v1 writes it as a tree of dispatch graphs, v0

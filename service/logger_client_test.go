@@ -254,3 +254,18 @@ func TestClientLogClosed(t *testing.T) {
 		}
 	})
 }
+
+// A program logs to the runtime that it belongs to, by the standard library's means.
+func ExampleClient_LogHandler() {
+	ctx := context.Background()
+	c, err := service.Connect(ctx, service.Config{Locators: []string{"127.0.0.1:10053"}})
+	if err != nil {
+		slog.Error("no runtime", "error", err)
+		return
+	}
+	defer c.Close(ctx) // what was logged leaves first
+
+	log := slog.New(c.LogHandler("app/echo"))
+	log.Info("started", "workers", 4)
+	log.WithGroup("request").Warn("slow", "took", 3*time.Second) // request.took="3s"
+}

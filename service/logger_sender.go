@@ -170,7 +170,7 @@ func (s *logSender) exchanged(err error) {
 	if err == nil {
 		s.away, s.failures = false, 0
 	} else {
-		if !s.away {
+		if !s.away && s.fallback.token(now) {
 			s.fallback.line(now, "the logging service is away", slog.String("error", err.Error()))
 		}
 		s.mu.Lock()
@@ -273,9 +273,9 @@ func (s *logSender) spill(until time.Time) {
 			s.drop(&s.stats.Suppressed)
 		}
 	}
-	dropped := s.dropped()
-	if dropped != s.reported {
-		s.fallback.line(time.Now(), droppedMessage, slog.Uint64("dropped", dropped-s.reported))
+	now, dropped := time.Now(), s.dropped()
+	if dropped != s.reported && (until.IsZero() || s.fallback.token(now)) {
+		s.fallback.line(now, droppedMessage, slog.Uint64("dropped", dropped-s.reported))
 		s.reported = dropped
 	}
 }
