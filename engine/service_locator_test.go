@@ -281,6 +281,7 @@ func TestRouting(t *testing.T) {
 		w.wantAnswers(t, `1 2 []`)
 		w.call(t, 3, 0) // discard
 		w.wantAnswers(t, `3 2 []`)
+		synctest.Wait()
 		if got := l.Stats(); got.Streams != 1 || got.Refused != 1 {
 			t.Errorf("Stats() = %+v, want one stream and one refused", got)
 		}

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -158,9 +159,17 @@ func (l *LoggingService) emit(d codec.Dialect, args []byte) error {
 		l.refused.Add(1)
 		return err
 	}
-	if l.wants(severity) {
-		l.take(severity, append([]byte(nil), args...))
+	if !l.wants(severity) {
+		return nil
 	}
+	if d == codec.V0 { // what is behind the message means nothing
+		r := codec.NewReader(args)
+		r.Skip()
+		args = appendEmitHead(nil, severity, r.String(), r.String(), 0)
+	} else {
+		args = bytes.Clone(args)
+	}
+	l.take(severity, args)
 	return nil
 }
 

@@ -53,6 +53,7 @@ func TestLoggingLines(t *testing.T) {
 			w.call(t, 1, emit, 2, "app/x", "two\nlines", attrs)
 			w.call(t, 2, emit, 9, "app/x", "nine", []any{})
 			w.wantSilence(t)
+			synctest.Wait()
 			if got := logLines(out.String()); got != test.want {
 				t.Errorf("%v: the log is\n%s, want\n%s", test.format, got, test.want)
 			}
@@ -130,6 +131,7 @@ func TestLoggingOverflow(t *testing.T) {
 		w := dial(t, l.Declaration(codec.V1), codec.V1)
 		for i := range uint64(10) {
 			w.call(t, 1+i, emit, 1, "s", fmt.Sprint("m", i))
+			synctest.Wait()
 		}
 		w.call(t, 11, ping)
 		w.wantAnswers(t, `11 0 []`) // nothing waits for the log
@@ -301,6 +303,7 @@ func TestTailSlow(t *testing.T) {
 		if missed == 0 || seen+missed != n {
 			t.Errorf("the client saw %d and missed %d, want some missed and %d together", seen, missed, n)
 		}
+		synctest.Wait()
 		if got := l.Stats().Missed; got != uint64(missed) {
 			t.Errorf("Stats().Missed = %d, want %d", got, missed)
 		}
@@ -319,6 +322,7 @@ func FuzzEmit(f *testing.F) {
 		codec.Args(uint64(1)<<63, "", ""),
 	} {
 		f.Add(args.Bytes(), true)
+		f.Add(args.Bytes(), false)
 	}
 	f.Fuzz(func(t *testing.T, args []byte, v1 bool) {
 		var m codec.Message

@@ -148,6 +148,7 @@ func TestStorageOrder(t *testing.T) {
 		if took := time.Since(begin); took != 5*time.Second {
 			t.Errorf("all of it took %v, want 5 s: four calls of one key, and the find behind them", took)
 		}
+		synctest.Wait()
 		got := s.Stats()
 		if want := (engine.StorageStats{Reads: 2, Writes: 3, Removes: 1, Finds: 1}); got != want {
 			t.Errorf("Stats() = %+v, want %+v", got, want)
