@@ -96,13 +96,17 @@ func (g *groupTable) read(ctx context.Context, groups []string) (map[string]*ser
 	if err != nil {
 		return nil, err
 	}
+	isActive := make(map[string]bool, len(active))
+	for _, name := range active {
+		isActive[name] = true
+	}
 	next := maps.Clone(g.rings())
 	for _, name := range groups {
 		if _, fixed := g.fixed[name]; fixed {
 			continue
 		}
 		delete(next, name)
-		if !slices.Contains(active, name) {
+		if !isActive[name] {
 			continue
 		}
 		blob, err := g.store.Read(ctx, groupCollection, name)

@@ -68,7 +68,8 @@ func orLimit(v, def int) int {
 	return v
 }
 
-// Add puts a service into the list. The error is [ErrTaken] if there is one of that name,
+// Add puts a service into the list. It takes the place of one of that name which a client
+// has published. The error is [ErrTaken] if there is another one of that name,
 // [ErrRegistryFull], or says what is wrong with the name or that there is no endpoint. s
 // is copied, but for its API, which is immutable.
 func (r *Registry) Add(name string, s service.Resolved) error {
@@ -94,9 +95,9 @@ func (r *Registry) put(name string, s service.Resolved, published, replace bool)
 	s.Endpoints = slices.Clone(s.Endpoints)
 	answer := service.AppendResolved(nil, s)
 	r.mu.Lock()
-	_, taken := r.entries[name]
+	old, taken := r.entries[name]
 	switch {
-	case taken && !replace:
+	case taken && !replace && (published || !old.published): // ours come before those of clients
 		r.mu.Unlock()
 		return 0, fmt.Errorf("%w: %q", ErrTaken, name)
 	case !taken && len(r.entries) >= r.maxServices:
