@@ -109,9 +109,7 @@ func replay(t *testing.T, w *rawWorker, conversation []line) {
 	for i, l := range conversation {
 		switch {
 		case l.toService:
-			if _, err := w.Write(l.bytes); err != nil {
-				t.Fatalf("line %d: Write() = %v", i, err)
-			}
+			_, _ = w.Write(l.bytes) // if it has closed already, what must come tells
 		case l.closed:
 			w.wantEnd(t)
 		case l.leftOut:
