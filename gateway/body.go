@@ -126,6 +126,6 @@ func (b *body) Close() error {
 
 // stop is the end of the handler: who still reads is woken.
 func (b *body) stop() {
-	b.wait.stop()
+	b.wait.stop(http.ErrBodyReadAfterClose)
 	_ = b.Close()
 }

@@ -16,7 +16,7 @@ type deadline struct {
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 	timer  *time.Timer
-	over   bool // stop was called
+	over   error // of stop
 }
 
 // context returns what to wait with.
@@ -29,8 +29,8 @@ func (d *deadline) context() context.Context {
 func (d *deadline) contextLocked() context.Context {
 	if d.ctx == nil {
 		d.ctx, d.cancel = context.WithCancelCause(d.parent)
-		if d.over {
-			d.cancel(context.Canceled)
+		if d.over != nil {
+			d.cancel(d.over)
 		}
 	}
 	return d.ctx
@@ -40,7 +40,7 @@ func (d *deadline) contextLocked() context.Context {
 func (d *deadline) set(t time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.over {
+	if d.over != nil {
 		return
 	}
 	if d.timer != nil {
@@ -63,15 +63,15 @@ func (d *deadline) set(t time.Time) {
 	d.timer = time.AfterFunc(left, func() { cancel(os.ErrDeadlineExceeded) })
 }
 
-// stop wakes everybody, now and from now on.
-func (d *deadline) stop() {
+// stop wakes everybody with cause, now and from now on.
+func (d *deadline) stop(cause error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.over = true
+	d.over = cause
 	if d.timer != nil {
 		d.timer.Stop()
 	}
 	if d.cancel != nil {
-		d.cancel(context.Canceled)
+		d.cancel(cause)
 	}
 }

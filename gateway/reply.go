@@ -41,7 +41,7 @@ func (w *reply) init(x *exchange, ctx context.Context) {
 
 // stop is the end of the handler.
 func (w *reply) stop() {
-	w.wait.stop()
+	w.wait.stop(errFinished)
 	w.release()
 }
 

@@ -245,3 +245,48 @@ func TestStreamedBodyTooLong(t *testing.T) {
 		})
 	}
 }
+
+// Who still reads the body when the handler has returned is woken, and holds nothing up.
+func TestBodyIsReadTooLate(t *testing.T) {
+	both(t, func(t *testing.T, d codec.Dialect) {
+		late := make(chan error, 1)
+		p := serve(t, d, gateway.Config{}, handler(func(w http.ResponseWriter, r *http.Request) {
+			go func() {
+				_, err := io.ReadAll(r.Body)
+				_, again := r.Body.Read(make([]byte, 1))
+				late <- errors.Join(err, again)
+			}()
+			time.Sleep(time.Second) // it waits for more by now
+			_, _ = io.WriteString(w, "done")
+		}))
+		if a := p.read(p.open(request("POST", "/", "1.1", nil, "ab"))); a.body != "done" || a.err != nil {
+			t.Errorf("answer = %q, %v, want done", a.body, a.err)
+		}
+		if err := <-late; err == nil || !errors.Is(err, http.ErrBodyReadAfterClose) {
+			t.Errorf("Read() = %v, want %v in the end", err, http.ErrBodyReadAfterClose)
+		}
+	})
+}
+
+// A handler whose client is gone may still say so; nothing of it hangs or panics.
+func TestWritesAfterTheClientWasLost(t *testing.T) {
+	both(t, func(t *testing.T, d codec.Dialect) {
+		result := make(chan error, 1)
+		p := serve(t, d, gateway.Config{}, handler(func(w http.ResponseWriter, r *http.Request) {
+			<-r.Context().Done()
+			http.Error(w, "late", http.StatusServiceUnavailable)
+			result <- http.NewResponseController(w).Flush()
+		}))
+		s := p.open(get("/"))
+		synctest.Wait()
+		_ = p.table.Channel().Close(t.Context())
+		_ = s.Fail(42, 1, "gone")
+		if err := <-result; err == nil {
+			t.Error("Flush() to a lost client = nil, want an error")
+		}
+		synctest.Wait()
+		if st := p.adapter.Stats(); st.Running != 0 || st.Cut != 1 {
+			t.Errorf("Stats() = %+v, want 0 running, 1 cut", st)
+		}
+	})
+}
