@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"slices"
 	"strings"
 	"sync"
@@ -225,5 +226,15 @@ func (d *diary) want(t *testing.T, lines ...string) {
 	defer d.Unlock()
 	if !slices.Equal(d.lines, lines) {
 		t.Errorf("told %s, want %s", strings.Join(d.lines, "; "), strings.Join(lines, "; "))
+	}
+}
+
+// accept attaches the first connection to a table.
+func accept(table *session.Table, once *sync.Once, accepted chan<- struct{}) func(net.Conn) {
+	return func(conn net.Conn) {
+		once.Do(func() {
+			_ = table.Channel().Attach(conn)
+			close(accepted)
+		})
 	}
 }

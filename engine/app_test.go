@@ -505,3 +505,42 @@ func TestAppConfig(t *testing.T) {
 		}
 	}
 }
+
+// A request whose slave's output is full goes back to the head of the queue, and to the
+// slave when there is room.
+func TestAppOutputFull(t *testing.T) {
+	bubbles(t, func(t *testing.T, d codec.Dialect) {
+		cfg := engine.AppConfig{Dialect: d, Profile: engine.Profile{PoolLimit: 1}}
+		cfg.Sessions.Channel.StallTimeout = time.Hour
+		c := newCloud(t, cfg)
+		v, other := c.visit(codec.V1), c.visit(codec.V1)
+		big := v.enqueue("big")
+		w := c.worker(c.next())
+		w.want(t, invoke(firstOf(d), "big"))
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		sent := 0
+		for big.Send(ctx, make([]byte, 64<<10)) == nil { // the worker does not read
+			sent++
+		}
+		other.enqueue("second")
+		other.enqueue("third")
+		time.Sleep(time.Second)
+		if i := c.Info(); i.QueueDepth != 2 || i.Load != 1 {
+			t.Fatalf("Info() = %+v, want two in the queue", i)
+		}
+		var events []string
+		for len(events) < 2 {
+			_, m, err := w.next()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if m.NumArgs == 1 && len(m.Payload) < 100 {
+				events = append(events, string(m.Payload))
+			}
+		}
+		if !slices.Equal(events, []string{"second", "third"}) {
+			t.Errorf("the worker got %q, want the second, then the third", events)
+		}
+	})
+}

@@ -80,6 +80,7 @@ func (p *pool) admit(r *request, now time.Time) verdict {
 		p.rejected++
 		return isStopping
 	}
+	r.number = p.accepted
 	if p.queue.depth == 0 {
 		if m := p.choose(now); m != nil {
 			p.accepted++
@@ -148,7 +149,7 @@ func (p *pool) putBack(r *request, now time.Time) verdict {
 		return isStopping
 	}
 	r.stage = stageWaiting
-	p.queue.pushFront(r)
+	p.queue.pushBack(r)
 	return isQueued
 }
 

@@ -344,8 +344,6 @@ type model struct {
 	fate  map[*request]string // what became of it; "" while it waits or runs
 	given map[*request]*member
 	alive []*member
-	last  int // the highest request that was assigned from the queue
-	back  map[*request]bool
 }
 
 func newModel(t *testing.T, seed uint64) *model {
@@ -355,8 +353,8 @@ func newModel(t *testing.T, seed uint64) *model {
 		GrowThreshold: 1 + r.IntN(4), IdleTimeout: time.Duration(r.IntN(3)-1) * 3 * time.Second,
 	}
 	return &model{
-		bench: newBench(t, p), rand: r, last: -1,
-		fate: map[*request]string{}, given: map[*request]*member{}, back: map[*request]bool{},
+		bench: newBench(t, p), rand: r,
+		fate: map[*request]string{}, given: map[*request]*member{},
 	}
 }
 
@@ -383,13 +381,11 @@ func (m *model) turn() {
 		m.settle(r, "overdue")
 	}
 	for _, r := range d.assigned {
-		if n := m.number(r); !m.back[r] {
-			if n < m.last {
-				m.fail("r%d comes after r%d", n, m.last)
+		for _, other := range m.requests[:m.number(r)] {
+			if other.stage == stageWaiting {
+				m.fail("r%d comes before r%d", m.number(r), m.number(other))
 			}
-			m.last = n
 		}
-		delete(m.back, r)
 		m.take(r)
 	}
 	for _, one := range d.spawn {
@@ -452,8 +448,6 @@ func (m *model) act() {
 		if r := m.some(func(r *request) bool { return m.given[r] != nil && slices.Contains(m.alive, m.given[r]) }); r != nil {
 			delete(m.given, r)
 			switch m.pool.putBack(r, m.now) {
-			case isQueued:
-				m.back[r] = true
 			case isStopping:
 				m.settle(r, "refused")
 			}

@@ -34,7 +34,7 @@ func spawn(t *testing.T, role string, cfg engine.SlaveConfig) *engine.Slave {
 }
 
 // emptyTemp gives the test a temporary directory that must be empty at the end.
-func emptyTemp(t *testing.T) {
+func emptyTemp(t testing.TB) {
 	t.Helper()
 	dir, err := os.MkdirTemp("/tmp", "e")
 	if err != nil {

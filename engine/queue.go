@@ -21,6 +21,7 @@ type request struct {
 	headers []codec.Header // owned by the client's loop; borrowed until it waits
 
 	// guarded by the App's mu
+	number     uint64 // in the order of their coming
 	stage      stage
 	member     *member // that serves it; nil while it waits
 	prev, next *request
@@ -62,15 +63,24 @@ func (q *queue) push(r *request) {
 	q.depth++
 }
 
-// pushFront puts a request before all others: it had its turn, and nothing came of it.
-func (q *queue) pushFront(r *request) {
-	r.prev, r.next = nil, q.first
-	if q.first != nil {
-		q.first.prev = r
-	} else {
-		q.last = r
+// pushBack puts a request where it was: before all who came later. It had its turn, and
+// nothing came of it; only others of that kind are before it.
+func (q *queue) pushBack(r *request) {
+	next := q.first
+	for next != nil && next.number < r.number {
+		next = next.next
 	}
-	q.first = r
+	if next == nil {
+		q.push(r)
+		return
+	}
+	r.prev, r.next = next.prev, next
+	if next.prev != nil {
+		next.prev.next = r
+	} else {
+		q.first = r
+	}
+	next.prev = r
 	q.depth++
 }
 
