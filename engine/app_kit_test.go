@@ -31,7 +31,6 @@ type cloud struct {
 type spawned struct {
 	*engine.Slave
 	proc *engine.FakeProcess
-	err  error // given to the App in its place
 }
 
 func newCloud(t *testing.T, cfg engine.AppConfig) *cloud {
