@@ -33,6 +33,8 @@ type Engine struct {
 	cfg   Config
 	log   *slog.Logger
 	ready chan struct{}
+	hard  context.Context // ends with Kill
+	kill  context.CancelFunc
 
 	// set by Run while it starts, and then immutable until it ends
 	place    *place
@@ -61,8 +63,9 @@ func New(cfg Config) (*Engine, error) {
 	if err := cfg.setDefaults(); err != nil {
 		return nil, err
 	}
+	hard, kill := context.WithCancel(context.Background())
 	return &Engine{
-		cfg: cfg, log: cfg.Logger, ready: make(chan struct{}), state: engineTable.Machine(),
+		hard: hard, kill: kill, cfg: cfg, log: cfg.Logger, ready: make(chan struct{}), state: engineTable.Machine(),
 		tenants: make(map[string]*tenant), profiles: cfg.Profiles,
 	}, nil
 }
@@ -91,6 +94,11 @@ func (e *Engine) Run(ctx context.Context) error {
 	e.fire(engGone)
 	return err
 }
+
+// Kill gives applications that stop no more time, now or when they will: what Config.Grace
+// does when it is over. Run still ends by its own ctx, and leaves nothing behind. Any
+// goroutine, any number of times.
+func (e *Engine) Kill() { e.kill() }
 
 // fire moves the engine, and reports whether the move is legal.
 func (e *Engine) fire(ev engineEvent) bool {

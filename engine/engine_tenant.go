@@ -189,9 +189,9 @@ func (e *Engine) retire(t *tenant) {
 	e.log.Info("engine: an application has stopped", "app", t.name)
 }
 
-// graceful returns a context that ends after Config.Grace.
+// graceful returns a context that ends after Config.Grace, or with Kill.
 func (e *Engine) graceful() (context.Context, context.CancelFunc) {
-	return context.WithTimeout(context.Background(), e.cfg.Grace)
+	return context.WithTimeout(e.hard, e.cfg.Grace)
 }
 
 // clear stops what open made. The service's name goes first; the service itself last, so

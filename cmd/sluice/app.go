@@ -40,7 +40,7 @@ func (p *program) appCommand() *cobra.Command {
 // appEntry is an application in a list.
 type appEntry struct {
 	Name     string `json:"name"`
-	Running  bool   `json:"running"`
+	State    string `json:"state"` // of the node: running, broken, …; empty if it was not started
 	Uploaded bool   `json:"uploaded"`
 }
 
@@ -61,9 +61,9 @@ func (p *program) appList() *cobra.Command {
 				}
 				rows := make([][]string, len(list))
 				for i, a := range list {
-					rows[i] = []string{a.Name, yesNo(a.Running), yesNo(a.Uploaded)}
+					rows[i] = []string{a.Name, a.State, yesNo(a.Uploaded)}
 				}
-				return p.table([]string{"APP", "RUNNING", "UPLOADED"}, rows)
+				return p.table([]string{"APP", "STATE", "UPLOADED"}, rows)
 			})
 		},
 	}
@@ -85,9 +85,32 @@ func listApps(ctx context.Context, c *service.Client) ([]appEntry, error) {
 	slices.Sort(names)
 	list := []appEntry{} // not null
 	for _, name := range slices.Compact(names) {
-		list = append(list, appEntry{name, slices.Contains(running, name), slices.Contains(uploaded, name)})
+		a := appEntry{Name: name, Uploaded: slices.Contains(uploaded, name)}
+		if slices.Contains(running, name) {
+			if a.State, err = appState(ctx, c, name); err != nil {
+				return nil, err
+			}
+		}
+		list = append(list, a)
 	}
 	return list, nil
+}
+
+// appState asks the node for the state of an application; empty if it has none any more.
+func appState(ctx context.Context, c *service.Client, name string) (string, error) {
+	reply, err := c.Service("node").Call(ctx, "info", codec.Args(name))
+	if service.Is(err, service.CategoryNode, service.NodeNotRunning) {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	info, _ := unpack(reply.Args()).(map[string]any)
+	state, ok := info["state"].(string)
+	if !ok {
+		state = "started" // a node that does not tell
+	}
+	return state, nil
 }
 
 // runningApps returns the names of the applications of the node.
@@ -318,7 +341,7 @@ func remove(ctx context.Context, c *service.Client, protocol int, name string, f
 	}
 	if slices.Contains(running, name) {
 		if !force {
-			return fmt.Errorf("%s runs: 'sluice app pause %s' before, or --force", name, name)
+			return fmt.Errorf("%s is started: 'sluice app pause %s' before, or --force", name, name)
 		}
 		if err := pauseApp(ctx, c, protocol, name); err != nil {
 			return err

@@ -136,5 +136,9 @@ func named(err error) error {
 	if se.Category == 0 || se.Category == service.CategoryWorker || se.Category == service.CategoryUser {
 		return text
 	}
-	return fmt.Errorf("%w (%s, %s)", text, service.CategoryName(se.Category), service.CodeName(se.Category, se.Code))
+	name := service.CodeName(se.Category, se.Code)
+	if name == fmt.Sprintf("code %d", se.Code) {
+		return text
+	}
+	return fmt.Errorf("%w (%s, %s)", text, service.CategoryName(se.Category), name)
 }

@@ -15,7 +15,7 @@ import (
 )
 
 // stock are the services that a runtime has, as far as it has them.
-var stock = []string{"locator", "logging", "node", "storage"}
+var stock = []string{"locator", "logging", "node", "storage", "tail"}
 
 // found is a service and what its locator says of it.
 type found struct {

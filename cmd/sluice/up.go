@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,8 +19,10 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// maxConfigBytes bounds a configuration file.
-const maxConfigBytes = 4 << 20
+const (
+	maxConfigBytes    = 4 << 20          // of a configuration file
+	engineKillTimeout = 10 * time.Second // for the engine to end when nothing is waited for
+)
 
 // node is one run of sluice up.
 type node struct {
@@ -115,12 +118,15 @@ func (n *node) run(ctx context.Context) error {
 	if err != nil {
 		return err // all that it looks at is the configuration
 	}
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
 	ended := make(chan error, 1)
 	go func() { ended <- e.Run(ctx) }()
-	if err := n.announce(ctx, e, ended); err != nil {
-		return err
+	told := n.announce(ctx, e, ended)
+	if told != nil {
+		stop()
 	}
-	return n.serve(ctx, e, ended)
+	return cmp.Or(told, n.serve(ctx, e, ended))
 }
 
 // announce waits until the engine is ready and prints where it listens. If the engine
@@ -131,15 +137,21 @@ func (n *node) announce(ctx context.Context, e *engine.Engine, ended chan error)
 	case err := <-ended:
 		ended <- err
 		return nil
+	case <-n.p.hard.Done():
+		return nil
 	}
 	l := &link{p: n.p, locator: e.Endpoint().String(), protocol: n.protocol, timeout: usualTimeout}
-	return l.run(ctx, func(ctx context.Context, c *service.Client) error {
+	err := l.run(ctx, func(ctx context.Context, c *service.Client) error {
 		list, err := listServices(ctx, c)
 		if err != nil {
 			return err
 		}
 		return n.print(list)
 	})
+	if ctx.Err() != nil {
+		return nil // it is told to end before anybody wanted to know
+	}
+	return err
 }
 
 // print prints a line for each service, and the one that says that all is ready.
@@ -169,8 +181,19 @@ func (n *node) serve(ctx context.Context, e *engine.Engine, ended chan error) er
 		case err := <-ended:
 			return local(err)
 		case <-n.p.hard.Done():
-			return local(errors.New("ended at once"))
+			return local(killed(e, ended))
 		}
+	}
+}
+
+// killed ends the engine at once.
+func killed(e *engine.Engine, ended <-chan error) error {
+	e.Kill()
+	select {
+	case err := <-ended:
+		return cmp.Or(err, errors.New("ended at once"))
+	case <-time.After(engineKillTimeout):
+		return fmt.Errorf("the runtime did not end within %v after the second signal", engineKillTimeout)
 	}
 }
 

@@ -1,0 +1,378 @@
+//go:build unix
+
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/sluice-rpc/sluice/engine/enginetest"
+)
+
+// patience is how long a test waits for what should come soon.
+const patience = 60 * time.Second
+
+// cloud is sluice up in a process of its own, which has said that it is ready.
+type cloud struct {
+	*exec.Cmd
+	t       *testing.T
+	err     *bytes.Buffer // to be read after stop
+	out     []string      // the lines before "ready"
+	locator string
+	temp    string
+	stopped bool
+}
+
+// up starts a runtime on free ports. It ends with the test, which fails if anything of it is
+// left.
+func up(t *testing.T, args ...string) *cloud {
+	t.Helper()
+	temp, err := os.MkdirTemp("/tmp", "u")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &cloud{t: t, temp: temp, err: new(bytes.Buffer)}
+	r.Cmd = exec.Command(os.Args[0], append([]string{"up", "--listen", "127.0.0.1:0"}, args...)...)
+	r.Env = append(os.Environ(), roleVar+"=sluice", "TMPDIR="+temp, "GORACE=atexit_sleep_ms=0")
+	r.Stderr = r.err
+	out, err := r.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { r.stop(syscall.SIGTERM, 0) })
+	timer := time.AfterFunc(patience, func() { _ = r.Process.Kill() })
+	defer timer.Stop()
+	lines := bufio.NewScanner(out)
+	for lines.Scan() && lines.Text() != "ready" {
+		r.out = append(r.out, lines.Text())
+		if name, addr, _ := strings.Cut(lines.Text(), " "); name == "locator" {
+			r.locator = strings.TrimSpace(addr)
+		}
+	}
+	if lines.Text() != "ready" || r.locator == "" {
+		r.stop(syscall.SIGKILL, -1)
+		t.Fatalf("sluice up printed %q, want the locator and ready; stderr: %s", r.out, r.err)
+	}
+	return r
+}
+
+// stop sends a signal and waits for the end, once. Nothing may be left.
+func (r *cloud) stop(sig syscall.Signal, want int) {
+	r.t.Helper()
+	if r.stopped {
+		return
+	}
+	r.stopped = true
+	_ = r.Process.Signal(sig)
+	timer := time.AfterFunc(patience, func() { _ = r.Process.Kill() })
+	defer timer.Stop()
+	_ = r.Wait()
+	if code := r.ProcessState.ExitCode(); code != want {
+		r.t.Errorf("sluice up ended with %v, want exit status %d; stderr: %s", r.ProcessState, want, r.err)
+	}
+	if left, _ := filepath.Glob(filepath.Join(r.temp, "*")); len(left) > 0 && want >= 0 {
+		r.t.Errorf("sluice up left %v", left)
+	}
+	if err := os.RemoveAll(r.temp); err != nil {
+		r.t.Error(err)
+	}
+}
+
+func echoProgram(t *testing.T) string {
+	return "env GORACE=atexit_sleep_ms=0 '" + enginetest.Build(t, "../../examples/echo") + "'"
+}
+
+// step is one run of the program against a runtime.
+type step struct {
+	args  []string
+	stdin string
+	exit  int
+	out   string // all of stdout; a * at the end or in front stands for anything
+	err   string // in stderr
+}
+
+func (s step) check(t *testing.T) {
+	t.Helper()
+	r := sluice(t, s.stdin, s.args...)
+	if r.exit != s.exit || !matches(r.out, s.out) || !strings.Contains(r.err, s.err) {
+		t.Errorf("sluice %q = %+v, want %+v", s.args, r, s)
+	}
+}
+
+// matches compares with a want that may have stars for anything.
+func matches(got, want string) bool {
+	parts := strings.Split(want, "*")
+	if len(parts) == 1 {
+		return got == want
+	}
+	first, last := parts[0], parts[len(parts)-1]
+	if len(got) < len(first)+len(last) || !strings.HasPrefix(got, first) || !strings.HasSuffix(got, last) {
+		return false
+	}
+	got = got[len(first) : len(got)-len(last)]
+	for _, p := range parts[1 : len(parts)-1] {
+		i := strings.Index(got, p)
+		if i < 0 {
+			return false
+		}
+		got = got[i+len(p):]
+	}
+	return true
+}
+
+func words(line string) []string { return strings.Fields(line) }
+
+func TestRuntime(t *testing.T) {
+	r := up(t, "--app", "echo="+echoProgram(t))
+	t.Setenv(locatorVar, r.locator)
+	if got := fmt.Sprint(r.out); !strings.Contains(got, "storage") || !strings.Contains(got, "echo") || !strings.Contains(got, "node") {
+		t.Errorf("sluice up printed %q, want a line for each service", r.out)
+	}
+	random := strings.Repeat("\x00\xff\n\x80", 50_000)
+	for _, s := range []step{
+		{args: words("call echo echo hello"), out: "hello\n"},
+		{args: words("call echo echo hel lo"), out: "hello\n"},
+		{args: words("call echo echo 42"), out: "42\n"},
+		{args: words("call echo echo"), out: ""},
+		{args: words("call echo echo -"), stdin: random, out: random},
+		{args: words("call echo echo a b --json"), out: "*\n"},
+		{args: words("call echo ping x y z"), out: "pong\n"},
+		{args: words("call echo enqueue ping"), out: "pong\n"},
+		{args: words("call echo enqueue echo -"), stdin: "through a method", out: "through a method"},
+		{args: words("call echo --event info"), exit: exitRemote, err: "[42, 200]"},
+		{args: words("call echo fail"), exit: exitRemote, err: "sluice: [42, 7] told to fail\n"},
+		{args: words("call echo --timeout 100ms sleep 1h"), exit: exitLocal, err: "no whole answer within 100ms"},
+		{args: words("call nobody x"), exit: exitRemote, err: "'sluice ls' shows what there is"},
+		{args: words("call storage nothing"), exit: exitLocal, err: "has no method nothing"},
+		{args: words("call locator uuid"), out: "*\n"},
+		{args: words("call logging emit 1 test hello"), out: ""},
+
+		{args: words("storage write users alice secret --tag user --tag admin")},
+		{args: words("storage read users alice"), out: "secret"},
+		{args: words("storage read users alice --json"), out: "\"secret\"\n"},
+		{args: words("storage find users admin user"), out: "alice\n"},
+		{args: words("storage find users nobody"), out: ""},
+		{args: words("storage find users admin --json"), out: "[\"alice\"]\n"},
+		{args: words("call storage read users alice"), out: "secret\n"},
+		{args: words(`call storage find users ["admin"]`), out: "[\"alice\"]\n"},
+		{args: words("storage write users bin -"), stdin: random},
+		{args: words("storage read users bin"), out: random},
+		{args: words(`storage write --pack users doc {"a":1}`)},
+		{args: words("storage read --unpack users doc"), out: "{\"a\":1}\n"},
+		{args: words("storage rm users alice bin doc nobody")},
+		{args: words("storage read users alice"), exit: exitRemote, err: "[12, 2]"},
+
+		{args: words("ls"), out: "SERVICE*echo*locator*logging*node*storage*\n"},
+		{args: words("info storage"), out: "service:   storage\nversion:   1\nendpoints: 127.0.0.1:*METHOD*read*value*\n"},
+		{args: words("info echo"), out: "service:   echo\n*enqueue*stream*stream*pool:*queue:*\n"},
+		{args: words("info nobody"), exit: exitRemote, err: "[10, 1]"},
+		{args: words("app list"), out: "APP *STATE*UPLOADED\necho*running*no\n"},
+		{args: words("group set any echo=3 nobody=0")},
+		{args: words("group list"), out: "any\n"},
+		{args: words("group view any"), out: "echo: 3\nnobody: 0\n"},
+		{args: words("call any echo hello"), out: "hello\n"},
+		{args: words("group rm any")},
+		{args: words("call any echo hello"), exit: exitRemote, err: "[10, 1]"},
+		{args: words("group set any echo"), exit: exitUsage, err: "want SERVICE=WEIGHT"},
+		{args: words("__complete call e"), out: "*echo\n*:4\n", err: "ShellCompDirectiveNoFileComp"},
+		{args: words("__complete app view e"), out: "*echo\n*:4\n"},
+		{args: words("ping --count 2 --interval 1ms"), out: "locator *"},
+		{args: words("ping echo --count 1"), out: "echo *"},
+	} {
+		s.check(t)
+	}
+	for _, args := range []string{"ls --json", "info echo --json", "app list --json", "ping --count 1 --json"} {
+		if r := sluice(t, "", words(args)...); r.exit != 0 || !json.Valid([]byte(r.out)) {
+			t.Errorf("sluice %s = %+v, want JSON", args, r)
+		}
+	}
+}
+
+// An application in the storage, from its upload to its end.
+func TestApplications(t *testing.T) {
+	dir := t.TempDir()
+	program := enginetest.Build(t, "../../examples/echo")
+	for name, text := range map[string]string{
+		"manifest.json": `{"slave": "run.sh", "environment": {"X": "1"}}`,
+		"profile.json":  `{"pool-limit": 3}`,
+		"run.sh":        "#!/bin/sh\nexec '" + program + "' \"$@\"\n",
+		"bad.json":      `{"pool-limit": "many"}`,
+		"good.yaml":     "pool-limit: 2\nconcurrency: 5\n",
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r := up(t)
+	t.Setenv(locatorVar, r.locator)
+	for _, s := range []step{
+		{args: words("app list --json"), out: "[]\n"},
+		{args: words("app upload shop /no/such/dir"), exit: exitLocal, err: "/no/such/dir"},
+		{args: []string{"app", "upload", "shop", dir}},
+		{args: words("app list"), out: "APP*\nshop*-*yes\n"},
+		{args: words("app view shop"), out: "environment:\n  X: 1\nslave: run.sh\n"},
+		{args: words("app profile list"), out: "shop\n"},
+		{args: words("app profile view shop"), out: "pool-limit: 3\n"},
+		{args: []string{"app", "profile", "upload", "bad", "--file", filepath.Join(dir, "bad.json")}, exit: exitLocal, err: "pool-limit"},
+		{args: []string{"app", "profile", "upload", "good", "--file", filepath.Join(dir, "good.yaml")}},
+		{args: words("app profile view good --json"), out: "{\"concurrency\":5,\"pool-limit\":2}\n"},
+		{args: words("app start nobody"), exit: exitRemote, err: "nobody"},
+		{args: words("app list"), out: "APP*\nnobody*broken*no\nshop*-*yes\n"},
+		{args: words("app pause nobody")},
+		{args: words("app start shop --profile good")},
+		{args: words("call shop echo hello"), out: "hello\n"},
+		{args: words("app start shop"), exit: exitRemote, err: "sluice: ["},
+		{args: words("app rm shop"), exit: exitLocal, err: "'sluice app pause shop'"},
+		{args: words("app restart shop")},
+		{args: words("call shop ping"), out: "pong\n"},
+		{args: words("app pause shop")},
+		{args: words("call shop ping"), exit: exitRemote, err: "[10, 1]"},
+		{args: []string{"app", "upload", "shop", dir, "--start"}},
+		{args: words("call shop ping"), out: "pong\n"},
+		{args: words("app rm shop --force")},
+		{args: words("app profile rm shop")},
+		{args: words("app profile rm good")},
+		{args: words("app profile list --json"), out: "[]\n"},
+		{args: words("app list --json"), out: "[]\n"},
+	} {
+		s.check(t)
+	}
+}
+
+// A worker that dies leaves a crash log.
+func TestCrashlog(t *testing.T) {
+	r := up(t, "--app", "dying="+asRole("serve"))
+	t.Setenv(locatorVar, r.locator)
+	step{args: words("call dying die"), exit: exitRemote, err: "sluice: ["}.check(t)
+	for begin := time.Now(); ; time.Sleep(20 * time.Millisecond) {
+		list := sluice(t, "", words("app crashlog list dying --json")...)
+		if list.exit == 0 && list.out != "[]\n" {
+			break
+		}
+		if time.Since(begin) > patience {
+			t.Fatalf("crashlog list = %+v, want one", list)
+		}
+	}
+	for _, s := range []step{
+		{args: words("app crashlog list dying"), out: "TIME*WORKER*KEY\n20*:*\n"},
+		{args: words("app crashlog view dying"), out: "*going down\n*"},
+		{args: words("app crashlog rm dying")},
+		{args: words("app crashlog list dying --json"), out: "[]\n"},
+		{args: words("app crashlog view dying"), exit: exitLocal, err: "no crash log of dying"},
+	} {
+		s.check(t)
+	}
+}
+
+// workerOf starts a runtime whose worker tells its pid, has it busy, and returns its process
+// group.
+func workerOf(t *testing.T, role string, args ...string) (*cloud, int) {
+	t.Helper()
+	pidFile := filepath.Join(t.TempDir(), "pid")
+	worker := `sh -c 'echo $$ >` + pidFile + `; exec ` + strings.ReplaceAll(asRole(role), "'", "") + ` "$@"' sh`
+	r := up(t, append([]string{"--app", "x=" + worker}, args...)...)
+	t.Setenv(locatorVar, r.locator)
+	if got := sluice(t, "", words("call x headers")...); got.exit != 0 {
+		t.Fatalf("sluice call = %+v", got)
+	}
+	text, err := os.ReadFile(pidFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	group, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r, group
+}
+
+func wantNoGroup(t *testing.T, group int) {
+	t.Helper()
+	begin := time.Now()
+	for left := enginetest.Group(group); len(left) > 0; left = enginetest.Group(group) {
+		if time.Since(begin) > patience {
+			t.Fatalf("%v of the worker's group are alive", left)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+func TestUpStops(t *testing.T) {
+	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM} {
+		t.Run(sig.String(), func(t *testing.T) {
+			r, group := workerOf(t, "serve")
+			r.stop(sig, 0)
+			if left := enginetest.Group(group); len(left) > 0 {
+				t.Errorf("%v of the worker's group are alive", left)
+			}
+		})
+	}
+}
+
+// The second signal does not wait for a worker that has time.
+func TestUpStopsAtOnce(t *testing.T) {
+	r, group := workerOf(t, "stubborn", "--grace", "1h")
+	hung := make(chan result, 1)
+	go func() { hung <- sluice(t, "", words("call x hang")...) }()
+	for begin := time.Now(); ; time.Sleep(10 * time.Millisecond) {
+		info := sluice(t, "", words("info x")...)
+		if strings.Contains(info.out, "load: 1") || time.Since(begin) > patience {
+			break
+		}
+	}
+	if err := r.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(100 * time.Millisecond) // signals of one number are merged
+	r.stop(syscall.SIGTERM, exitLocal)
+	wantNoGroup(t, group)
+	<-hung
+}
+
+// A hangup has the file of the configuration read anew, and a bad one changes nothing.
+func TestUpReloads(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "sluice.yaml")
+	write := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	echo := echoProgram(t)
+	config := func(limit string) string {
+		return fmt.Sprintf("apps:\n  echo:\n    command: %q\n    profile: small\nprofiles:\n  small: {pool-limit: %s}\n", echo, limit)
+	}
+	write(config("3"))
+	r := up(t, "--config", file)
+	t.Setenv(locatorVar, r.locator)
+	step{args: words("call echo ping"), out: "pong\n"}.check(t)
+	step{args: words("info echo"), out: "*pool:*capacity: 3\n*"}.check(t)
+	write(config("5"))
+	if err := r.Process.Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	for begin := time.Now(); !strings.Contains(sluice(t, "", words("info echo")...).out, "capacity: 5\n"); time.Sleep(10 * time.Millisecond) {
+		if time.Since(begin) > patience {
+			t.Fatal("the new profile does not count")
+		}
+	}
+	write("profiles: [")
+	if err := r.Process.Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	step{args: words("call echo ping"), out: "pong\n"}.check(t)
+	r.stop(syscall.SIGTERM, 0)
+}
