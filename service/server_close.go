@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -14,10 +15,11 @@ const closeGrace = time.Second
 // tally counts what Close waits for: Serve methods that run, and OnLoop calls that were
 // not answered at once.
 type tally struct {
-	mu     sync.Mutex // guards the following; never held across a call
-	n      int
-	closed bool
-	empty  chan struct{} // made by wait, closed when n is 0
+	closed atomic.Bool // set under mu
+
+	mu    sync.Mutex // guards the following; never held across a call
+	n     int
+	empty chan struct{} // made by wait, closed when n is 0
 }
 
 // enter counts one more, unless limit is reached (a negative one is none) or closing has
@@ -25,7 +27,7 @@ type tally struct {
 func (t *tally) enter(limit int) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.closed || limit >= 0 && t.n >= limit {
+	if t.closed.Load() || limit >= 0 && t.n >= limit {
 		return false
 	}
 	t.n++
@@ -41,15 +43,11 @@ func (t *tally) leave() {
 	}
 }
 
-func (t *tally) closing() bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.closed
-}
+func (t *tally) closing() bool { return t.closed.Load() }
 
 func (t *tally) close() {
 	t.mu.Lock()
-	t.closed = true
+	t.closed.Store(true)
 	t.mu.Unlock()
 }
 
@@ -81,9 +79,10 @@ func (t *tally) wait(ctx context.Context) error {
 // Close stops listening, refuses new calls, ends the Endless ones, and lets the others
 // end until ctx does; then it cuts what is left. What was answered is written out before
 // the connections are closed. It returns when everything that the server started is gone,
-// at most two seconds after ctx. The error is that of ctx if calls had to be cut; methods
-// that ignore their context even then are left behind, and counted in the error. Later
-// calls wait for the first one and return its error.
+// or soon after ctx: a second for methods to notice theirs, and one for the connections.
+// The error is that of ctx if calls had to be cut. Methods that ignore their context, or
+// block the loop, are left behind, and the error says so. Later calls wait for the first
+// one and return its error.
 func (s *Server) Close(ctx context.Context) error {
 	s.mu.Lock()
 	first := !s.closing
@@ -130,14 +129,29 @@ func (s *Server) close(ctx context.Context) error {
 	if s.calls.wait(last) != nil { // those who wait for their session went on
 		errs = append(errs, fmt.Errorf("service: close %s: %d methods ignore their context", s.Name(), s.calls.len()))
 	}
-	s.waiting.Wait()
+	return errors.Join(append(errs, s.closeRest(last))...)
+}
+
+// closeRest waits for the goroutines of the connections and listeners, and ends the loops
+// that are the server's own.
+func (s *Server) closeRest(ctx context.Context) error {
+	gone := make(chan struct{})
+	go func() {
+		s.waiting.Wait()
+		close(gone)
+	}()
+	select {
+	case <-gone:
+	case <-ctx.Done():
+		return fmt.Errorf("service: close %s: a method on the loop does not return", s.Name())
+	}
 	s.mu.Lock()
 	own := s.own
 	s.mu.Unlock()
-	if own != nil {
-		errs = append(errs, own.Close(context.WithoutCancel(ctx)))
+	if own == nil {
+		return nil
 	}
-	return errors.Join(errs...)
+	return own.Close(ctx)
 }
 
 // each calls f for every channel that is served.

@@ -151,3 +151,27 @@ func TestCloseIdle(t *testing.T) {
 		c.close()
 	})
 }
+
+// TestCloseBlocked: a method that blocks the loop does not keep Close for ever.
+func TestCloseBlocked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		srv := testServer(t, service.ServerConfig{Declaration: numbered(
+			service.Handled{Method: service.Method{Name: "block", Rx: session.Primitive}, OnLoop: func(*service.Call) { <-release }})})
+		c := dial(t, srv, codec.V1)
+		c.call(1, 0)
+		time.Sleep(time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		start := time.Now()
+		err := srv.Close(ctx)
+		if err == nil || !strings.Contains(err.Error(), "does not return") {
+			t.Errorf("Close() = %v, want one that says that a method does not return", err)
+		}
+		if took := time.Since(start); took > 30*time.Second {
+			t.Errorf("Close() took %v", took)
+		}
+		close(release)
+		c.close()
+	})
+}

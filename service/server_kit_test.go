@@ -186,7 +186,6 @@ type memory struct {
 	mu   sync.Mutex
 	data map[string]string // collection/key
 	tags map[string][]string
-	v0   bool
 }
 
 func newMemory() *memory {
