@@ -136,7 +136,9 @@ func (e *Engine) start(ctx context.Context) error {
 		}
 	}
 	for _, s := range e.servers {
-		e.publish(s, true)
+		if err := e.publish(s, true); err != nil {
+			return err
+		}
 	}
 	e.launchAll(ctx)
 	return nil
@@ -214,7 +216,7 @@ func (e *Engine) stop() error {
 	}
 	e.tasks.Wait()
 	for _, s := range e.servers {
-		e.publish(s, false)
+		_ = e.publish(s, false)
 	}
 	var closing sync.WaitGroup
 	for _, s := range e.servers {

@@ -149,7 +149,12 @@ func (c *caller) wantOK(method uint64, args ...any) []byte {
 // find resolves a service.
 func (r *running) find(t *testing.T, name string) (service.Resolved, bool) {
 	t.Helper()
-	c := callerOf(t, r.Endpoint(), codec.V1)
+	return resolve(t, r.Endpoint(), name)
+}
+
+func resolve(t *testing.T, locator service.Endpoint, name string) (service.Resolved, bool) {
+	t.Helper()
+	c := callerOf(t, locator, codec.V1)
 	defer c.Close()
 	value, code, _ := c.call(0, name)
 	if code != 0 {
@@ -195,15 +200,19 @@ func echoSource(name, role string) engine.Source {
 // echoPackage is this program as a package: a script that starts it.
 func echoPackage(t *testing.T, role string) *engine.Package {
 	t.Helper()
-	dir := onDisk(t, []entry{
-		{name: "manifest.json", body: `{"slave": "run.sh", "environment": {"` + roleVar + `": "` + role + `", "GORACE": "atexit_sleep_ms=0"}}`, mode: 0o644},
-		{name: "run.sh", body: "#!/bin/sh\nexec '" + os.Args[0] + "' \"$@\"\n", mode: 0o755},
-	})
-	p, err := engine.ReadPackage(dir, engine.PackageLimits{})
+	p, err := engine.ReadPackage(echoDir(t, role), engine.PackageLimits{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return p
+}
+
+func echoDir(t *testing.T, role string) string {
+	t.Helper()
+	return onDisk(t, []entry{
+		{name: "manifest.json", body: `{"slave": "run.sh", "environment": {"` + roleVar + `": "` + role + `", "GORACE": "atexit_sleep_ms=0"}}`, mode: 0o644},
+		{name: "run.sh", body: "#!/bin/sh\nexec '" + os.Args[0] + "' \"$@\"\n", mode: 0o755},
+	})
 }
 
 const (
@@ -487,6 +496,33 @@ func others(t *testing.T) []string {
 		}
 	}
 	return found
+}
+
+// An engine that ends has its applications finish what they do.
+func TestDrain(t *testing.T) {
+	emptyTemp(t)
+	r := run(t, engine.Config{Apps: []engine.Source{echoSource("echo", "echo")}})
+	c := r.service(t, "echo")
+	c.wantEcho(0, "event")
+	id := c.open(0, "event")
+	ended := make(chan error, 1)
+	go func() { ended <- r.stop() }()
+	for r.Stats().Apps[0].State != engine.AppStopping {
+		time.Sleep(time.Millisecond)
+	}
+	if err := c.send(codec.Frame{Kind: codec.KindChunk, Session: id, Payload: []byte("late")}, codec.Frame{Kind: codec.KindChoke, Session: id}); err != nil {
+		t.Fatal(err)
+	}
+	if m := c.answer(); m.Type != codec.V1Write || string(m.Payload) != "late" {
+		t.Errorf("the answer is %+v %q, want a chunk", m, m.Args)
+	}
+	if m := c.answer(); m.Type != codec.V1Close {
+		t.Errorf("the answer is %+v %q, want a close", m, m.Args)
+	}
+	_ = c.Close()
+	if err := <-ended; err != nil {
+		t.Errorf("Run() = %v, want nil", err)
+	}
 }
 
 // An engine in v0: the services of the 0.11 runtime.

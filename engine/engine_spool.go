@@ -20,7 +20,9 @@ func (e *Engine) spool(t *tenant) {
 	}
 	ev := appSpooled
 	if err != nil {
-		e.clear(context.Background(), t)
+		ctx, cancel := e.graceful()
+		e.clear(ctx, t)
+		cancel()
 		t.app.Store(nil)
 		ev = appFailed
 	}
@@ -63,13 +65,28 @@ func (e *Engine) open(t *tenant) error {
 		return err
 	}
 	t.server.Store(s)
-	cfg.OnPublish = func(there bool) { e.publish(s, there) }
+	published := make(chan error, 1)
+	cfg.OnPublish = func(there bool) {
+		err := e.publish(s, there)
+		select {
+		case published <- err: // the first one
+		default:
+		}
+	}
 	app, err := NewApp(ctx, cfg)
 	if err != nil {
 		return err
 	}
 	t.app.Store(app)
-	return ctx.Err()
+	if cfg.Profile.PublishOn > 0 {
+		return ctx.Err() // it is published once it has workers
+	}
+	select {
+	case err := <-published:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // unpack fills the application's directory, and returns what its workers are started by.

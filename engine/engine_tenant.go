@@ -123,14 +123,16 @@ func (e *Engine) causeOf(t *tenant) error {
 }
 
 // publish puts a service into the registry, or takes it out.
-func (e *Engine) publish(s *service.Server, there bool) {
+func (e *Engine) publish(s *service.Server, there bool) error {
 	if !there {
 		e.registry.Remove(s.Name())
-		return
+		return nil
 	}
-	if err := e.registry.Update(s.Name(), s.Resolved()); err != nil {
+	err := e.registry.Update(s.Name(), s.Resolved())
+	if err != nil {
 		e.log.Error("engine: a service cannot be published", "service", s.Name(), "err", err)
 	}
+	return err
 }
 
 // PauseApp stops an application and returns when nothing of it is left: its service

@@ -31,6 +31,7 @@ var roles = map[string]func(){
 	"tree":     growTree,
 	"leaf":     func() { signal.Ignore(syscall.SIGTERM, syscall.SIGHUP); time.Sleep(time.Hour) },
 	"engine":   beEngine,
+	"node":     beNode,
 }
 
 func TestMain(m *testing.M) {

@@ -1,0 +1,157 @@
+//go:build unix
+
+package engine_test
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sluice-rpc/sluice/codec"
+	"github.com/sluice-rpc/sluice/engine"
+	"github.com/sluice-rpc/sluice/service"
+)
+
+// beNode is an engine with an application, a package at $NODE_PACKAGE, that waits to be
+// killed. It says where its locator is.
+func beNode() {
+	ctx := context.Background()
+	e, err := engine.New(engine.Config{Listen: "127.0.0.1:0", Dir: os.Getenv("NODE_DIR")})
+	if err == nil {
+		go func() { fmt.Println("Run:", e.Run(ctx)) }()
+		<-e.Ready()
+		var p *engine.Package
+		if p, err = engine.ReadPackage(os.Getenv("NODE_PACKAGE"), engine.PackageLimits{}); err == nil {
+			err = e.Deploy(ctx, "echo", p)
+		}
+	}
+	if err == nil {
+		err = e.StartApp(ctx, "echo", "")
+	}
+	if err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
+	fmt.Println(e.Endpoint())
+	time.Sleep(time.Hour)
+}
+
+// kill9 runs an engine in a process of its own, has its worker serve, and kills it.
+func kill9(t *testing.T, dir string) {
+	t.Helper()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), roleVar+"=node", "NODE_DIR="+dir, "NODE_PACKAGE="+echoDir(t, "echo"))
+	out, err := cmd.StdoutPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	line, err := bufio.NewReader(out).ReadString('\n')
+	locator, bad := service.ParseEndpoint(strings.TrimSpace(line))
+	if err != nil || bad != nil {
+		t.Fatalf("the engine said %q, %v, want where its locator is", line, err)
+	}
+	s, ok := resolve(t, locator, "echo")
+	if !ok {
+		t.Fatal("there is no service echo")
+	}
+	callerOf(t, s.Endpoints[0], codec.V1).wantEcho(0, "event")
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait()
+}
+
+// What kill -9 leaves hinders no next engine, and is cleared away by it; what was running
+// runs again.
+func TestKill9(t *testing.T) {
+	emptyTemp(t)
+	dir := filepath.Join(t.TempDir(), "state", "sluice")
+	kill9(t, dir)
+	if left := names(t, dir); len(left) != 3 {
+		t.Errorf("the killed engine left %q, want run, spool and storage", left)
+	}
+	r := run(t, engine.Config{Dir: dir})
+	r.service(t, "echo").wantEcho(0, "event")
+	if left := names(t, filepath.Join(dir, "run")); len(left) != 1 {
+		t.Errorf("there are %q for sockets, want those of one application", left)
+	}
+	if err := r.PauseApp(t.Context(), "echo"); err != nil {
+		t.Errorf("PauseApp() = %v, want nil", err)
+	}
+}
+
+// The temporary directory of a killed engine is removed by the next one, that of a running
+// one is not.
+func TestSweep(t *testing.T) {
+	emptyTemp(t)
+	first := run(t, engine.Config{})
+	kill9(t, "")
+	if left := names(t, os.TempDir()); len(left) != 2 {
+		t.Fatalf("the temporary directory has %q, want that of the killed one and of the other", left)
+	}
+	second := run(t, engine.Config{})
+	if left := names(t, os.TempDir()); len(left) != 2 {
+		t.Errorf("the temporary directory has %q, want those of the two that run", left)
+	}
+	for _, r := range []*running{first, second} {
+		r.service(t, "storage").wantOK(1, "c", "k", "v")
+	}
+}
+
+// Services are on the ports above the locator's, the next free one each.
+func TestPorts(t *testing.T) {
+	emptyTemp(t)
+	first := 0
+	var taken net.Listener
+	for range 50 { // until two ports are free one behind the other
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		port := ln.Addr().(*net.TCPAddr).Port
+		_ = ln.Close()
+		if taken, err = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port+1)); err == nil {
+			first = port
+			break
+		}
+	}
+	if first == 0 {
+		t.Skip("no two free ports in a row")
+	}
+	defer taken.Close()
+	e, err := engine.New(engine.Config{Listen: fmt.Sprintf("127.0.0.1:%d", first), RuntimeDir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- e.Run(ctx) }()
+	select {
+	case <-e.Ready():
+		last := uint16(first + 1) // which is taken
+		for _, s := range e.Stats().Services[1:] {
+			if port := s.Endpoints[0].Port; port <= last {
+				t.Errorf("%s is on port %d, want one above %d", s.Name, port, last)
+			} else {
+				last = port
+			}
+		}
+		cancel()
+		err = <-ended
+	case err = <-ended:
+		cancel()
+	}
+	if err != nil {
+		t.Errorf("Run() = %v, want nil", err)
+	}
+}
