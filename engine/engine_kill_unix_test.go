@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"os/exec"
@@ -60,7 +61,7 @@ func kill9(t *testing.T, dir string) {
 	if err != nil || bad != nil {
 		t.Fatalf("the engine said %q, %v, want where its locator is", line, err)
 	}
-	s, ok := resolve(t, locator, "echo")
+	s, ok := lookUp(t, locator, "echo")
 	if !ok {
 		t.Fatal("there is no service echo")
 	}
@@ -81,7 +82,9 @@ func TestKill9(t *testing.T) {
 		t.Errorf("the killed engine left %q, want run, spool and storage", left)
 	}
 	r := run(t, engine.Config{Dir: dir})
-	r.service(t, "echo").wantEcho(0, "event")
+	c := r.service(t, "echo")
+	c.wantEcho(0, "event")
+	_ = c.Close()
 	if left := names(t, filepath.Join(dir, "run")); len(left) != 1 {
 		t.Errorf("there are %q for sockets, want those of one application", left)
 	}
@@ -96,16 +99,26 @@ func TestSweep(t *testing.T) {
 	emptyTemp(t)
 	first := run(t, engine.Config{})
 	kill9(t, "")
-	if left := names(t, os.TempDir()); len(left) != 2 {
+	if left := places(t); len(left) != 2 {
 		t.Fatalf("the temporary directory has %q, want that of the killed one and of the other", left)
 	}
 	second := run(t, engine.Config{})
-	if left := names(t, os.TempDir()); len(left) != 2 {
+	if left := places(t); len(left) != 2 {
 		t.Errorf("the temporary directory has %q, want those of the two that run", left)
 	}
 	for _, r := range []*running{first, second} {
 		r.service(t, "storage").wantOK(1, "c", "k", "v")
 	}
+}
+
+// places returns the directories of engines in the temporary one.
+func places(t *testing.T) []string {
+	t.Helper()
+	list, err := filepath.Glob(filepath.Join(os.TempDir(), "sluice-engine-*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return list
 }
 
 // Services are on the ports above the locator's, the next free one each.
@@ -129,7 +142,7 @@ func TestPorts(t *testing.T) {
 		t.Skip("no two free ports in a row")
 	}
 	defer taken.Close()
-	e, err := engine.New(engine.Config{Listen: fmt.Sprintf("127.0.0.1:%d", first), RuntimeDir: t.TempDir()})
+	e, err := engine.New(engine.Config{Listen: fmt.Sprintf("127.0.0.1:%d", first), RuntimeDir: t.TempDir(), Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}

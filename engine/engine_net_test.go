@@ -149,10 +149,10 @@ func (c *caller) wantOK(method uint64, args ...any) []byte {
 // find resolves a service.
 func (r *running) find(t *testing.T, name string) (service.Resolved, bool) {
 	t.Helper()
-	return resolve(t, r.Endpoint(), name)
+	return lookUp(t, r.Endpoint(), name)
 }
 
-func resolve(t *testing.T, locator service.Endpoint, name string) (service.Resolved, bool) {
+func lookUp(t *testing.T, locator service.Endpoint, name string) (service.Resolved, bool) {
 	t.Helper()
 	c := callerOf(t, locator, codec.V1)
 	defer c.Close()
@@ -277,7 +277,9 @@ func TestNodeService(t *testing.T) {
 	if m := node.wantOK(listApps); string(m) != "\x91\x91\xa4shop" {
 		t.Errorf("list = %q, want [[shop]]", m)
 	}
-	r.service(t, "shop").wantEcho(0, "event")
+	shop := r.service(t, "shop")
+	shop.wantEcho(0, "event")
+	_ = shop.Close()
 	node.wantEcho(enqueueApp, "shop", "event")
 	info := string(codec.AppendJSONValue(nil, node.wantOK(appInfo, "shop", 7)))
 	for _, want := range []string{`"state":"running"`, `"accepted":2`, `"slave":"run.sh"`, `"pool-limit":10`, `"queue":{`} {

@@ -3,7 +3,6 @@ package engine_test
 import (
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
 
 	"github.com/sluice-rpc/sluice/codec"
@@ -15,7 +14,7 @@ import (
 func ExampleEngine() {
 	e, err := engine.New(engine.Config{
 		Listen: "127.0.0.1:0", // without it, 127.0.0.1:10053
-		Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		panic(err)
