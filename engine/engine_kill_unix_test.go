@@ -13,36 +13,11 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/sluice-rpc/sluice/codec"
 	"github.com/sluice-rpc/sluice/engine"
 	"github.com/sluice-rpc/sluice/service"
 )
-
-// beNode is an engine with an application, a package at $NODE_PACKAGE, that waits to be
-// killed. It says where its locator is.
-func beNode() {
-	ctx := context.Background()
-	e, err := engine.New(engine.Config{Listen: "127.0.0.1:0", Dir: os.Getenv("NODE_DIR")})
-	if err == nil {
-		go func() { fmt.Println("Run:", e.Run(ctx)) }()
-		<-e.Ready()
-		var p *engine.Package
-		if p, err = engine.ReadPackage(os.Getenv("NODE_PACKAGE"), engine.PackageLimits{}); err == nil {
-			err = e.Deploy(ctx, "echo", p)
-		}
-	}
-	if err == nil {
-		err = e.StartApp(ctx, "echo", "")
-	}
-	if err != nil {
-		fmt.Println(err)
-		os.Exit(1)
-	}
-	fmt.Println(e.Endpoint())
-	time.Sleep(time.Hour)
-}
 
 // kill9 runs an engine in a process of its own, has its worker serve, and kills it.
 func kill9(t *testing.T, dir string) {

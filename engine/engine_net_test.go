@@ -474,6 +474,9 @@ func TestGrace(t *testing.T) {
 	c := r.service(t, "tree")
 	c.wantEcho(0, "event")
 	c.open(0, "event") // and never ended
+	for r.Stats().Apps[0].Info.Accepted != 2 {
+		time.Sleep(time.Millisecond)
+	}
 	if err := r.stop(); err != nil {
 		t.Errorf("Run() = %v, want nil", err)
 	}
@@ -507,6 +510,9 @@ func TestDrain(t *testing.T) {
 	c := r.service(t, "echo")
 	c.wantEcho(0, "event")
 	id := c.open(0, "event")
+	for r.Stats().Apps[0].Info.Accepted != 2 {
+		time.Sleep(time.Millisecond)
+	}
 	ended := make(chan error, 1)
 	go func() { ended <- r.stop() }()
 	for r.Stats().Apps[0].State != engine.AppStopping {

@@ -159,6 +159,30 @@ func beEngine() {
 	time.Sleep(time.Hour)
 }
 
+// beNode is an engine with an application, a package at $NODE_PACKAGE, that waits to be
+// killed. It says where its locator is.
+func beNode() {
+	ctx := context.Background()
+	e, err := engine.New(engine.Config{Listen: "127.0.0.1:0", Dir: os.Getenv("NODE_DIR")})
+	if err == nil {
+		go func() { fmt.Println("Run:", e.Run(ctx)) }()
+		<-e.Ready()
+		var p *engine.Package
+		if p, err = engine.ReadPackage(os.Getenv("NODE_PACKAGE"), engine.PackageLimits{}); err == nil {
+			err = e.Deploy(ctx, "echo", p)
+		}
+	}
+	if err == nil {
+		err = e.StartApp(ctx, "echo", "")
+	}
+	if err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
+	fmt.Println(e.Endpoint())
+	time.Sleep(time.Hour)
+}
+
 // self has the slave be this program in a role.
 func self(role string, cfg engine.SlaveConfig) engine.SlaveConfig {
 	cfg.Command = []string{os.Args[0]}
