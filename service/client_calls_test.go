@@ -1,0 +1,409 @@
+package service_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/sluice-rpc/sluice/channel"
+	"github.com/sluice-rpc/sluice/codec"
+	"github.com/sluice-rpc/sluice/service"
+	"github.com/sluice-rpc/sluice/session"
+)
+
+// rawEcho is the echo service with a peer that is scripted by the test.
+func rawEcho(t *testing.T, c *cloud) chan *rawPeer {
+	d := echo(c.v0)
+	api, err := d.API()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dialect := codec.V1
+	if c.v0 {
+		dialect = codec.V0
+	}
+	peers, accept := listen(t, dialect)
+	c.host("a:1", accept)
+	c.name("echo", service.Resolved{Endpoints: []service.Endpoint{at("a")}, Version: d.Version, API: api})
+	return peers
+}
+
+// TestBytes compares what is sent, to the byte.
+func TestBytes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCloud(t, false)
+		peers := rawEcho(t, c)
+		s := c.client(nil).Service("echo")
+		go func() { _, _ = s.Call(t.Context(), "echo", codec.Args("x")) }()
+		peer := <-peers
+		peer.wantBytes(t, "\x94\x01\x00\x91\xa1x\x90")
+		peer.call(1, codec.V1Value, "x")
+		if err := s.Notify(t.Context(), "emit", codec.Args(1)); err != nil {
+			t.Fatal(err)
+		}
+		peer.wantBytes(t, "\x94\x02\x05\x91\x01\x90")
+		go func() { _, _ = s.Ping(t.Context()) }()
+		peer.wantBytes(t, "\x94\x03\xcd\xff\xfd\x90\x90")
+		peer.call(3, codec.V1Value)
+		stream, err := s.Open(t.Context(), "enqueue", codec.Args("event"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(stream.Send(t.Context(), []byte("y")), stream.Close()); err != nil {
+			t.Fatal(err)
+		}
+		peer.wantBytes(t, "\x94\x04\x04\x91\xa5event\x90"+"\x94\x04\x00\x91\xa1y\x90"+"\x94\x04\x02\x90\x90")
+		peer.call(4, codec.V1Close)
+		if _, err := stream.Recv(t.Context()); err != io.EOF {
+			t.Errorf("Recv() = %v, want io.EOF", err)
+		}
+	})
+}
+
+// wantBytes reads exactly these.
+func (p *rawPeer) wantBytes(t *testing.T, want string) {
+	t.Helper()
+	got := make([]byte, len(want))
+	if _, err := io.ReadFull(p.conn, got); err != nil || string(got) != want {
+		t.Fatalf("read %x, %v, want %x", got, err, want)
+	}
+}
+
+func TestHeaders(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCloud(t, false)
+		peers := rawEcho(t, c)
+		client := c.client(nil)
+		s, err := client.NewService(service.ServiceConfig{Name: "echo", Headers: func(_ context.Context, method string) []codec.Header {
+			if method != "enqueue" {
+				return nil
+			}
+			return []codec.Header{{Name: []byte("authorization"), Value: []byte("Bearer x")}}
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		trace := service.NewTrace()
+		ctx, cancel := context.WithTimeout(service.WithTrace(t.Context(), trace), 1500*time.Millisecond)
+		defer cancel()
+		go func() { _, _ = s.Call(ctx, "echo", codec.Args("x")) }()
+		peer := <-peers
+		var decoder codec.HeaderDecoder
+		headers := func() []codec.Header {
+			m, err := peer.next()
+			if err != nil {
+				t.Fatal(err)
+			}
+			h, err := decoder.Decode(m.Headers, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return h
+		}
+		h := headers()
+		got, ok := service.TraceOf(h)
+		if !ok || got.ID != trace.ID || got.Parent != trace.Span || got.Span == trace.Span || len(h) != 3 {
+			t.Errorf("Call() sent %v in %d headers, want a child of %v and nothing else", got, len(h), trace)
+		}
+		peer.call(1, codec.V1Value)
+		if _, err := s.Open(ctx, "enqueue", codec.Args("e")); err != nil {
+			t.Fatal(err)
+		}
+		h = headers()
+		if d, ok := codec.TimeoutOf(h); !ok || d != 1500*time.Millisecond || len(h) != 5 {
+			t.Errorf("Open(enqueue) sent %v, %v in %d headers, want 1.5 s", d, ok, len(h))
+		}
+		if !slices.ContainsFunc(h, func(h codec.Header) bool { return string(h.Value) == "Bearer x" }) {
+			t.Error("Open(enqueue) did not send the user's header")
+		}
+		if _, err := s.Open(t.Context(), "enqueue", codec.Args("e")); err != nil {
+			t.Fatal(err)
+		}
+		if h := headers(); len(h) != 1 {
+			t.Errorf("Open(enqueue) without trace and deadline sent %d headers, want one", len(h))
+		}
+	})
+}
+
+func TestTimeoutOnAll(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCloud(t, false)
+		c.serve(at("a").String(), service.Declaration{Name: "t", Methods: []service.Handled{
+			{Method: service.Method{ID: 0, Name: "left", Rx: session.Primitive}, OnLoop: func(c *service.Call) {
+				d, _ := codec.TimeoutOf(c.Headers())
+				_ = c.Reply(codec.Args(d.Milliseconds()))
+			}},
+		}})
+		api, _ := service.NewAPI(service.Method{ID: 0, Name: "left", Rx: session.Primitive})
+		client := c.client(func(cfg *service.Config) { cfg.TimeoutOnAll = true })
+		s, err := client.NewService(service.ServiceConfig{Name: "t", Endpoints: []service.Endpoint{at("a")}, API: api})
+		if err != nil {
+			t.Fatal(err)
+		}
+		left, err := service.Invoke[int](t.Context(), s, "left", service.None{})
+		if err != nil || left != 30000 {
+			t.Errorf("Invoke() = %d, %v, want the 30 s of CallTimeout", left, err)
+		}
+	})
+}
+
+// TestRetryIdempotent cuts each connection below the call.
+func TestRetryIdempotent(t *testing.T) {
+	for _, idempotent := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			c := newCloud(t, false)
+			peers := rawEcho(t, c)
+			cfg := service.ServiceConfig{Name: "echo"}
+			if idempotent {
+				cfg.Idempotent = []string{"echo"}
+			}
+			s, err := c.client(func(cfg *service.Config) { cfg.CallTimeout = -1 }).NewService(cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			result := make(chan error, 1)
+			go func() {
+				_, err := s.Call(t.Context(), "echo", codec.Args("x"))
+				result <- err
+			}()
+			got := 0
+			for range 5 {
+				select {
+				case peer := <-peers:
+					if _, err := peer.next(); err == nil {
+						got++
+					}
+					_ = peer.conn.Close()
+				case <-time.After(time.Hour):
+				}
+			}
+			want := 1
+			if idempotent {
+				want = 4 // and three repeats
+			}
+			e := wantError[*session.Error](t, <-result)
+			if got != want || e.Delivery != session.Unknown {
+				t.Errorf("the service got %d calls, the caller %v; want %d, unknown", got, e, want)
+			}
+		})
+	}
+}
+
+// TestRetryNotSent has a call wait behind one that fills the socket, and cuts that.
+func TestRetryNotSent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCloud(t, false)
+		c.add("a", echo(false))
+		c.script["a:1"] = channel.Script{AtoB: channel.Path{CapacityBytes: 64, Stalls: []channel.Stall{{At: 0, For: -1}}}}
+		s := c.client(nil).Service("echo")
+		if err := s.Connect(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		first := make(chan error, 1)
+		go func() {
+			_, err := s.Call(t.Context(), "echo", codec.Args(bytes.Repeat([]byte("x"), 100<<10)))
+			first <- err
+		}()
+		synctest.Wait()
+		second := make(chan string, 1)
+		go func() {
+			got, err := service.Invoke[string](t.Context(), s, "echo", "small")
+			if err != nil {
+				got = err.Error()
+			}
+			second <- got
+		}()
+		synctest.Wait()
+		c.mu.Lock()
+		delete(c.script, "a:1")
+		c.mu.Unlock()
+		c.cut("a:1")
+		if e := wantError[*session.Error](t, <-first); e.Delivery != session.Unknown {
+			t.Errorf("the first call ended with %+v, want unknown delivery", e)
+		}
+		if got := <-second; got != "small" {
+			t.Errorf("the second call, of which nothing was sent, ended with %q, want an answer", got)
+		}
+		if st := s.Stats(); st.Retried != 1 {
+			t.Errorf("Stats().Retried = %d, want 1", st.Retried)
+		}
+	})
+}
+
+func TestStream(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCloud(t, false)
+		c.add("a", echo(false))
+		client := c.client(nil)
+		s := client.Service("echo")
+		stream, err := s.Open(t.Context(), "enqueue", codec.Args("e"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range []string{"a", "bc", ""} {
+			if err := stream.Send(t.Context(), []byte(p)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := stream.SendMessage(t.Context(), "shout", codec.Args("x")); !errors.Is(err, session.ErrGraph) {
+			t.Errorf("SendMessage(shout) = %v, want ErrGraph", err)
+		}
+		if err := stream.SendMessage(t.Context(), "write", codec.Args("d")); err != nil {
+			t.Errorf("SendMessage(write) = %v", err)
+		}
+		if name, args, err := stream.RecvArgs(t.Context()); name != "write" || string(args) != "\x91\xa1a" || err != nil {
+			t.Errorf("RecvArgs() = %s %x, %v, want write [a]", name, args, err)
+		}
+		if err := stream.SendMessage(t.Context(), "close", codec.Arguments{}); err != nil {
+			t.Errorf("SendMessage(close) = %v", err)
+		}
+		if err := stream.Send(t.Context(), nil); !errors.Is(err, session.ErrClosed) {
+			t.Errorf("Send() behind the close = %v, want ErrClosed", err)
+		}
+		var got []string
+		for p, err := range stream.Chunks(t.Context()) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			got = append(got, string(p))
+		}
+		if want := []string{"bc", "", "d"}; !slices.Equal(got, want) {
+			t.Errorf("Chunks() = %q, want %q", got, want)
+		}
+		values, err := client.NewService(service.ServiceConfig{Name: "echo", Values: []string{"count"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if stream, err = values.Open(t.Context(), "count", codec.Args(2)); err != nil {
+			t.Fatal(err)
+		}
+		for i, want := range []string{"\x92\x00\xa10", "\x92\x01\xa11"} {
+			if name, args, err := stream.RecvArgs(t.Context()); name != "write" || string(args) != want || err != nil {
+				t.Errorf("RecvArgs() %d = %s %x, %v, want %x", i, name, args, err, want)
+			}
+		}
+		if _, _, err := stream.RecvArgs(t.Context()); err != io.EOF {
+			t.Errorf("RecvArgs() = %v, want io.EOF", err)
+		}
+	})
+}
+
+// TestDiscard gives a stream up: the service is told, and the connection stays.
+func TestDiscard(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCloud(t, false)
+		peers := rawEcho(t, c)
+		s := c.client(nil).Service("echo")
+		var stream *service.Stream
+		go func() { stream, _ = s.Open(t.Context(), "enqueue", codec.Args("e")) }()
+		peer := <-peers
+		peer.want(1, 4, "e")
+		synctest.Wait()
+		stream.Discard()
+		peer.wantError(1, service.CategoryUser, 499)
+		peer.call(1, codec.V1Write, "late")
+		peer.call(1, codec.V1Close)
+		synctest.Wait()
+		stream.Discard()
+		go func() { peer.want(2, 0, "x"); peer.call(2, codec.V1Value, "x") }()
+		reply, err := s.Call(t.Context(), "echo", codec.Args("x"))
+		wantString(t, reply, err, "x")
+	})
+}
+
+func TestStreamLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCloud(t, false)
+		c.add("a", echo(false))
+		s := c.client(nil).Service("echo")
+		stream, err := s.Open(t.Context(), "enqueue", codec.Args("e"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		c.cut("a:1")
+		for range 2 {
+			_, err = stream.Recv(t.Context())
+			if e := wantError[*session.Error](t, err); e.Remote || e.Delivery != session.Unknown {
+				t.Errorf("Recv() = %+v, want a local error", e)
+			}
+		}
+		stream.Discard()
+	})
+}
+
+func TestPing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCloud(t, false)
+		c.add("a", echo(false))
+		c.script["a:1"] = channel.Script{AtoB: channel.Path{Latency: time.Second}, BtoA: channel.Path{Latency: time.Second}}
+		client := c.client(nil)
+		if d, err := client.Service("echo").Ping(t.Context()); d != 2*time.Second || err != nil {
+			t.Errorf("Ping() = %v, %v, want 2 s", d, err)
+		}
+		if err := client.Locator().Ping(t.Context()); err != nil {
+			t.Errorf("Locator().Ping() = %v", err)
+		}
+	})
+}
+
+func TestV0HasNot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCloud(t, true)
+		peers := rawEcho(t, c)
+		client := c.client(nil)
+		l := client.Locator()
+		_, clusterErr := l.Cluster(t.Context())
+		_, uuidErr := l.UUID(t.Context())
+		_, watchErr := l.Connect(t.Context(), "u")
+		_, routesErr := l.Routing(t.Context(), "r")
+		_, publishErr := l.Publish(t.Context(), "p", service.Resolved{})
+		for i, err := range []error{clusterErr, uuidErr, watchErr, routesErr, publishErr, l.Refresh(t.Context()), l.Ping(t.Context())} {
+			if !errors.Is(err, service.ErrDialect) {
+				t.Errorf("call %d = %v, want ErrDialect", i, err)
+			}
+		}
+		s := client.Service("echo")
+		done := make(chan error, 1)
+		go func() { done <- s.Notify(t.Context(), "echo", codec.Args("x")) }()
+		peer := <-peers
+		peer.wantBytes(t, "\x93\x00\x01\x91\xa1x")
+		if err := <-done; err != nil {
+			t.Errorf("Notify() = %v", err)
+		}
+		peer.call(1, codec.V0Chunk, "\xa1x") // which nobody waits for
+		peer.call(1, codec.V0Choke)
+		for _, answer := range [][]any{{"\xa1x\xa1y"}, {"\xa1"}, {""}} {
+			go func() { _, err := s.Call(t.Context(), "echo", codec.Args("x")); done <- err }()
+			m, err := peer.next()
+			if err != nil {
+				t.Fatal(err)
+			}
+			peer.call(m.Session, codec.V0Chunk, answer...)
+			peer.call(m.Session, codec.V0Choke)
+			if err := <-done; !strings.Contains(wantError[*service.ReplyError](t, err).Error(), "use Open") {
+				t.Errorf("Call() answered with %q = %v, want a hint at Open", answer, err)
+			}
+		}
+		stream, err := s.Open(t.Context(), "echo", codec.Args("x"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, _ := peer.next()
+		peer.call(m.Session, codec.V0Chunk, "one")
+		peer.call(m.Session, codec.V0Error, 2, "the queue is full")
+		peer.call(m.Session, codec.V0Choke)
+		if name, args, err := stream.RecvArgs(t.Context()); name != "chunk" || string(args) != "\x91\xa3one" || err != nil {
+			t.Errorf("RecvArgs() = %s %x, %v", name, args, err)
+		}
+		if _, err := stream.Recv(t.Context()); !service.Is(err, service.CategoryV0, service.V0Resource) {
+			t.Errorf("Recv() = %v, want the service's error", err)
+		}
+	})
+}
