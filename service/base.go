@@ -24,7 +24,7 @@ type BaseConfig struct {
 	// Loops that own the channel. If nil, a private one.
 	Loops *channel.Loops
 	// Sessions are the limits of the channel and its sessions. Role, Owner, and of its
-	// Channel the Dialect and the Loops are set here.
+	// Channel the Dialect and the Loops are set here; MaxCancels of zero is no limit.
 	Sessions session.Config
 	// DialTimeout of one try of one endpoint. If zero, 5 s. If negative, no limit.
 	DialTimeout time.Duration
@@ -74,7 +74,7 @@ type link struct {
 	since    time.Time   // when it was there
 	resolved Resolved    // what is at the other end; set by who connected
 	lost     func(*link) // called once when it is gone, on the loop; set before it is used
-	gone     atomic.Bool // it broke, or was closed
+	gone     error       // why it is over; guarded by the base's mu
 }
 
 // NewBaseService returns a BaseService that is closed. It starts nothing.
@@ -188,8 +188,8 @@ func (b *BaseService) install(attempt uint64, l *link) error {
 		return ErrClosed
 	}
 	defer b.mu.Unlock()
-	if l.gone.Load() {
-		return fmt.Errorf("closed at once: %w", l.cause())
+	if l.gone != nil {
+		return fmt.Errorf("closed at once: %w", l.gone)
 	}
 	b.connects++
 	l.number, l.since = b.connects, time.Now()
@@ -218,16 +218,17 @@ func (b *BaseService) fail(attempt uint64, err *ResolveError) error {
 	return err
 }
 
-// lose is told that l is gone, by its channel or by a caller who has seen it first. Only
-// the first counts.
-func (b *BaseService) lose(l *link) {
-	if l.gone.Swap(true) {
+// lose is told that l is gone and why, by its channel or by a caller who has seen it
+// first. Only the first counts.
+func (b *BaseService) lose(l *link, err error) {
+	b.mu.Lock()
+	if l.gone != nil {
+		b.mu.Unlock()
 		return
 	}
-	b.mu.Lock()
+	l.gone = err
 	mine := b.link.CompareAndSwap(l, nil)
 	if mine {
-		err := l.cause()
 		b.err = err
 		b.fireLocked(evFail, Change{Endpoint: l.endpoint, Err: err, Errno: Errno(err)})
 	}
@@ -247,7 +248,7 @@ func (b *BaseService) Close(ctx context.Context) error {
 	b.cancel, b.err, b.last = nil, nil, nil
 	var c Change
 	if l != nil {
-		c.Endpoint = l.endpoint
+		l.gone, c.Endpoint = ErrClosed, l.endpoint
 	}
 	b.fireLocked(evClose, c)
 	b.mu.Unlock()
@@ -257,9 +258,7 @@ func (b *BaseService) Close(ctx context.Context) error {
 	}
 	switch {
 	case l != nil:
-		err := l.table.Channel().Close(ctx)
-		l.gone.Store(true)
-		return err
+		return l.table.Channel().Close(ctx)
 	case last != nil: // lost: only its goroutines may be left
 		b.discard(last)
 	}
@@ -350,6 +349,9 @@ func (b *BaseService) dial(ctx context.Context, e Endpoint, addr string) (*link,
 	if cfg.Logger == nil {
 		cfg.Logger = b.cfg.Logger
 	}
+	if cfg.MaxCancels == 0 {
+		cfg.MaxCancels = -1 // errors are answers, however many calls get one
+	}
 	if l.table, err = session.New(cfg); err != nil {
 		_ = conn.Close()
 		return nil, err
@@ -365,14 +367,6 @@ func dialectOf(v0 bool) codec.Dialect {
 		return codec.V0
 	}
 	return codec.V1
-}
-
-// cause returns why the connection is gone.
-func (l *link) cause() error {
-	if err := l.table.Channel().Err(); err != nil {
-		return err
-	}
-	return ErrClosed
 }
 
 // OnOpen is for the table.
@@ -391,4 +385,4 @@ func (l *link) OnHeartbeat() {}
 func (l *link) OnTerminate(int64, []byte) {}
 
 // OnClose is for the table.
-func (l *link) OnClose(*channel.CloseError) { l.base.lose(l) }
+func (l *link) OnClose(err *channel.CloseError) { l.base.lose(l, err) }

@@ -31,7 +31,7 @@ func (s *Service) attempt(ctx context.Context, method string, f func(l lease) (O
 		lost := isLost(err)
 		if lost {
 			s.counts.lost.Add(1)
-			l.base.lose(l.link) // its channel may not have come to say so
+			l.base.lose(l.link, err) // its channel may not have come to say so
 		}
 		s.route.release(l, outcome)
 		if l.instance != nil {

@@ -139,10 +139,12 @@ func (s *Stream) recv(ctx context.Context) (*session.Slot, []byte, error) {
 	if err == io.EOF {
 		s.release(Succeeded)
 	} else if e := (*session.Error)(nil); errors.As(err, &e) {
-		s.release(outcomeOf(err))
-		if isLost(err) {
+		if e.Remote {
+			s.session.Channel().Post(s.session.Drop)
+		} else if isLost(err) && !s.over.Load() {
 			s.s.counts.lost.Add(1)
 		}
+		s.release(outcomeOf(err))
 	}
 	return nil, nil, err
 }
@@ -195,31 +197,30 @@ func (s *Stream) Fail(category, code int64, message string) error {
 // whatever still comes is dropped. It is needed for a Stream that is not read to its end,
 // harmless for another, and must not be called while somebody reads.
 func (s *Stream) Discard() {
-	ch := s.session.Channel()
-	posted := ch.Post(func() {
-		err := s.session.SendError(CategoryUser, codeGivenUp, "the caller gave up")
-		if errors.Is(err, session.ErrGraph) {
-			_ = s.sendLastOnLoop()
-		}
-		s.session.Ignore()
-	})
-	if !posted {
-		s.release(Failed)
-		return
-	}
+	s.session.Channel().Post(s.discardOnLoop)
 	s.release(Neutral)
 }
 
-// sendLastOnLoop ends our direction by the first message of its graph that does, such as
-// the locator's discard.
-func (s *Stream) sendLastOnLoop() error {
-	if s.method.Tx == nil {
-		return nil
+func (s *Stream) discardOnLoop() {
+	if s.session.Err() != nil { // the service has failed it and takes nothing more
+		s.session.Drop()
+		return
 	}
+	err := s.session.SendError(CategoryUser, codeGivenUp, "the caller gave up")
+	if errors.Is(err, session.ErrGraph) {
+		s.sendLastOnLoop()
+	}
+	s.session.Ignore()
+}
+
+// sendLastOnLoop ends our direction by the first message of its graph that does, such as
+// the locator's discard; without one there is nothing to say.
+func (s *Stream) sendLastOnLoop() {
 	for _, slot := range s.method.Tx.Slots() {
 		if slot.Next == nil && slot.Type < codec.V1Goaway {
-			return s.session.SendMessage(slot.Type, nil)
+			_ = s.session.SendMessage(slot.Type, nil) // it fails if the connection did
+			return
 		}
 	}
-	return nil
+	s.session.Drop()
 }

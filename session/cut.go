@@ -23,3 +23,12 @@ func (s *Session) Preload(p []byte) {
 	s.t.wait(s, len(p)+chunkCost)
 	s.keptEnd = true
 }
+
+// Drop gives the session up without a word: from now on nothing is sent on it, and what
+// still comes is dropped. It is for a call that the peer has failed, which v1 runtimes take
+// no further message of (protocol: channels). On the loop.
+func (s *Session) Drop() {
+	s.tx.Close()
+	s.txDone = true
+	s.Ignore()
+}
