@@ -226,6 +226,47 @@ func TestGroups(t *testing.T) {
 	})
 }
 
+// TestLocatorConfig wants errors that say what is wrong.
+func TestLocatorConfig(t *testing.T) {
+	registry := engine.NewRegistry(engine.RegistryConfig{MaxServices: -1, MaxWatches: -1})
+	group := map[string]uint32{"a": 1}
+	for want, cfg := range map[string]engine.LocatorConfig{
+		"LocatorConfig.Registry is required": {},
+		`routing group "g"`:                  {Registry: registry, Groups: map[string]map[string]uint32{"g": nil}},
+		"limit LocatorConfig.MaxGroups 1":    {Registry: registry, MaxGroups: 1, Groups: map[string]map[string]uint32{"g": group, "h": group}},
+	} {
+		if _, err := engine.NewLocatorService(cfg); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("NewLocatorService() = %v, want %s", err, want)
+		}
+	}
+	l := newLocator(t, engine.LocatorConfig{Registry: registry, UUID: "u", Groups: map[string]map[string]uint32{"g": group}})
+	if len(l.Groups()) != 1 || l.UUID() != "u" || len(newLocator(t, engine.LocatorConfig{}).UUID()) != 36 {
+		t.Errorf("Groups() = %v, UUID() = %s", l.Groups(), l.UUID())
+	}
+}
+
+// TestRefreshLimit has more groups come than there may be.
+func TestRefreshLimit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := openStore(t)
+		for _, name := range []string{"g", "h"} {
+			putGroup(t, store, name, weights(map[string]uint64{"a": 1}), "group", "active")
+		}
+		l := newLocator(t, engine.LocatorConfig{Store: store, MaxGroups: 1, Logger: slog.New(slog.DiscardHandler)})
+		w := dial(t, l.Declaration(codec.V1), codec.V1)
+		w.call(t, 1, refresh, []string{"g", "h"})
+		w.wantAnswers(t, `1 1 [[10,2],"refresh of 2 groups, limit 1"]`)
+		w.call(t, 2, refresh, []string{"g"})
+		w.call(t, 3, routing, strings.Repeat("x", service.MaxNameBytes+1))
+		w.wantBoth(t, `2 0 []`, `3 1 [[12,11],"routing: an id of 1025 bytes, limit 1024"]`)
+		w.call(t, 4, refresh, []string{"h"})
+		w.wantAnswers(t, `4 1 [[10,2],"more than 1 routing groups"]`)
+		v0 := dial(t, l.Declaration(codec.V0), codec.V0)
+		v0.call(t, 1, 3, "h") // its refresh
+		v0.wantAnswers(t, `1 5 [1,"more than 1 routing groups"]`, `1 6 []`)
+	})
+}
+
 // TestGroupChoice wants a seed to choose as the ring does, and no seed to choose all.
 func TestGroupChoice(t *testing.T) {
 	registry := engine.NewRegistry(engine.RegistryConfig{})

@@ -106,6 +106,23 @@ func TestVerbosity(t *testing.T) {
 	})
 }
 
+// TestEmitAttributes has a record of this process look like one of a client.
+func TestEmitAttributes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var out bytes.Buffer
+		l := newLogging(t, engine.LoggingConfig{Output: &out, Format: engine.LogText})
+		l.Emit(slog.LevelWarn+1, "engine", "m", slog.Bool("b", true), slog.Int("i", -1), slog.Uint64("u", 1<<63),
+			slog.Float64("f", 1.5), slog.Any("e", errors.New("why")))
+		synctest.Wait()
+		if got, want := logLines(out.String()), "level=WARN msg=m source=engine attrs.b=true attrs.i=-1 attrs.u=9223372036854775808 attrs.f=1.5 attrs.e=why\n"; got != want {
+			t.Errorf("the log is %s, want %s", got, want)
+		}
+		if l.Verbosity() != 0 || engine.LogText.String() != "text" || engine.LogJSON.String() != "json" || engine.LogFormat(9).String() != "LogFormat(9)" {
+			t.Errorf("Verbosity() = %d, the forms are %v, %v, %v", l.Verbosity(), engine.LogText, engine.LogJSON, engine.LogFormat(9))
+		}
+	})
+}
+
 // gate is an output that waits until it is opened, and fails when told so.
 type gate struct {
 	open chan struct{}

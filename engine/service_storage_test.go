@@ -218,6 +218,23 @@ func (toldError) Error() string        { return "full" }
 func (toldError) Errno() syscall.Errno { return 28 }
 func (toldError) Text() string         { return "/store/c/k: No space left on device" }
 
+// TestStorageAnswers bounds what is read for clients, all of them together.
+func TestStorageAnswers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &slowStore{values: map[string]string{"c/big": strings.Repeat("x", 2000), "c/small": "v"}}
+		s := newStorage(t, engine.StorageConfig{Store: store, MaxPendingBytes: 1000})
+		w := dial(t, s.Declaration(), codec.V1)
+		w.call(t, 1, read, "c", "big")
+		w.wantAnswers(t, `1 1 [[12,105],"2004 bytes more than the 1000 that may wait for the disk or for clients to read; try again later"]`)
+		w.call(t, 2, read, "c", "small")
+		w.wantAnswers(t, `2 0 ["v"]`)
+		synctest.Wait()
+		if got := s.Stats(); got.PendingBytes != 0 || got.Reads != 1 || got.Failed != 1 {
+			t.Errorf("Stats() = %+v, want one read, one failed, and no bytes", got)
+		}
+	})
+}
+
 // TestStorageMissing wants the text of the live runtime behind the path of the store.
 func TestStorageMissing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -248,6 +265,9 @@ func TestStorageClose(t *testing.T) {
 		if err := s.Close(ctx); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "3 calls") {
 			t.Errorf("Close() = %v, want that 3 calls are not answered", err)
 		}
+		v := dial(t, s.Declaration(), codec.V1)
+		v.call(t, 1, read, "c", "k1")
+		v.wantAnswers(t, `1 1 [[12,125],"the storage is being closed"]`)
 		if err := s.Close(t.Context()); err != nil {
 			t.Errorf("Close() = %v", err)
 		}
@@ -255,4 +275,10 @@ func TestStorageClose(t *testing.T) {
 			t.Errorf("the store was asked to %s, want the writes of a client that left, and not its read", got)
 		}
 	})
+}
+
+func TestStorageConfig(t *testing.T) {
+	if _, err := engine.NewStorageService(engine.StorageConfig{}); err == nil {
+		t.Error("NewStorageService() = nil, want an error without a Store")
+	}
 }
