@@ -42,9 +42,10 @@ type Handled struct {
 	Unbound bool
 	// Endless says that calls of this method do not end by themselves, as those that
 	// tell of changes for as long as somebody listens. Server.Close does not wait for
-	// them: it ends their stream, or the context of Serve, before anything else. The
-	// stream of an OnLoop one also ends when the client ends its direction, by discard
-	// for example.
+	// them: before anything else it ends their stream, or the context of Serve; one whose
+	// answer is a value then gets an error. The stream of an OnLoop one also ends when the
+	// client ends its direction, by discard for example. Not for methods that take their
+	// session over: what ends it would come between the handler's messages.
 	Endless bool
 }
 

@@ -220,7 +220,7 @@ func (k *Callee) translate(err error) (category, code int64, message string) {
 	if errors.Is(err, context.DeadlineExceeded) {
 		return k.local(session.CodeDeadline, V0Timeout, "not answered in time")
 	}
-	if errors.Is(err, context.Canceled) && k.server.calls.closing() {
+	if errors.Is(err, ErrServerClosed) || errors.Is(err, context.Canceled) && k.server.calls.closing() {
 		return k.local(session.CodeTerminating, V0Resource, "the service has closed")
 	}
 	if k.dialect == codec.V0 {

@@ -61,8 +61,8 @@ func (c *Call) run(ctx context.Context) {
 		}
 	}()
 	err := c.m.Serve(ctx, c)
-	if c.m.Endless && err != nil && errors.Is(context.Cause(ctx), ErrServerClosed) {
-		err = nil // it ended because it was told to
+	if c.m.Endless && c.m.value == nil && errors.Is(context.Cause(ctx), ErrServerClosed) {
+		err = nil // the stream ended because it was told to
 	}
 	if err != nil {
 		c.fail(err)

@@ -33,12 +33,17 @@ func TestCloseDrains(t *testing.T) {
 			return ctx.Err()
 		}},
 		service.Handled{Method: service.Method{Name: "held", Rx: session.Primitive}, Endless: true, OnLoop: func(*service.Call) {}},
+		service.Handled{Method: service.Method{Name: "control", Tx: service.Values, Rx: session.Primitive}, Endless: true,
+			Serve: func(ctx context.Context, c *service.Call) error {
+				_, _, err := c.Recv(ctx)
+				return err
+			}},
 	)
 	synctest.Test(t, func(t *testing.T) {
 		srv := testServer(t, service.ServerConfig{Declaration: d})
 		c := dial(t, srv, codec.V1)
 		defer c.close()
-		for method := range uint64(5) {
+		for method := range uint64(6) {
 			c.call(method+1, method)
 		}
 		c.want(3, codec.V1Write, 1)
@@ -48,18 +53,19 @@ func TestCloseDrains(t *testing.T) {
 			go func() { closed <- srv.Close(t.Context()) }()
 		}
 		ends := map[uint64]uint64{}
-		for range 3 {
+		for range 4 {
 			m, err := c.next()
 			if err != nil {
 				t.Fatal(err)
 			}
 			ends[m.Session] = m.Type
 		}
-		if ends[3] != codec.V1Close || ends[4] != codec.V1Close || ends[5] != codec.V1ValueError {
-			t.Errorf("sessions ended by %v, want close of 3 and 4, error of 5", ends)
+		if ends[3] != codec.V1Close || ends[4] != codec.V1Close || ends[5] != codec.V1ValueError ||
+			ends[6] != codec.V1ValueError {
+			t.Errorf("sessions ended by %v, want close of 3 and 4, error of 5 and 6", ends)
 		}
-		c.call(6, 0)
-		c.wantError(6, service.CategoryWorker, session.CodeTerminating)
+		c.call(7, 0)
+		c.wantError(7, service.CategoryWorker, session.CodeTerminating)
 		c.want(2, codec.V1Value, "later")
 		c.want(1, codec.V1Value, "done")
 		c.wantEnd()
