@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -101,6 +102,9 @@ func appState(ctx context.Context, c *service.Client, name string) (string, erro
 	reply, err := c.Service("node").Call(ctx, "info", codec.Args(name))
 	if service.Is(err, service.CategoryNode, service.NodeNotRunning) {
 		return "", nil
+	}
+	if errors.As(err, new(*service.MethodError)) {
+		return "started", nil // a node of v0
 	}
 	if err != nil {
 		return "", err

@@ -43,9 +43,9 @@ An ARG of a method that is JSON is that value: a number, true, null, an array, a
 text in double quotes. Anything else is text, as is everything with --raw. If the method
 takes a stream, - as the last ARG has it be what stdin gives.
 
-A CHUNK of an event is sent as it is. With - as the only one the chunks are what stdin
-gives, up to 64 KiB each, and the answer is printed byte for byte. Otherwise a newline is
-added to an answer that does not end in one.
+A CHUNK of an event is sent as it is; protocol 0 has all of them in the call. With - as the
+only one the chunks are what stdin gives, up to 64 KiB each, and the answer is printed byte
+for byte. Otherwise a newline is added to an answer that does not end in one.
 
 A result is printed one value a line, text as it is and the rest as JSON. With --json each
 message, or each chunk, is one JSON value on a line.
@@ -120,16 +120,20 @@ func (v *calling) newService(c *service.Client) (*service.Service, error) {
 func (v *calling) stdin() bool { return len(v.words) > 0 && v.words[len(v.words)-1] == "-" }
 
 func (v *calling) callEvent(ctx context.Context, s *service.Service) error {
-	args, err := arguments([]string{v.method}, true)
-	if err != nil {
-		return err
+	t := newTalk(v.p, v.words)
+	t.json = v.json
+	args := codec.Args(v.method)
+	if v.protocol == 0 {
+		body, err := t.body()
+		if err != nil {
+			return err
+		}
+		args, t.silent = codec.Args(v.method, body), true
 	}
 	stream, err := s.Open(ctx, enqueue, args)
 	if err != nil {
 		return err
 	}
-	t := newTalk(v.p, v.words)
-	t.json = v.json
 	return t.over(ctx, stream)
 }
 
@@ -146,7 +150,7 @@ func (v *calling) callMethod(ctx context.Context, s *service.Service, m service.
 	switch {
 	case m.Mute():
 		return s.Notify(ctx, m.Name, args)
-	case m.Rx == session.Primitive:
+	case m.Rx == session.Primitive, m.Rx == session.StreamingV0 && m.Name != enqueue:
 		reply, err := s.Call(ctx, m.Name, args)
 		if err != nil {
 			return err

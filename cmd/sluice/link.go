@@ -90,6 +90,9 @@ func (l *link) run(ctx context.Context, f func(ctx context.Context, c *service.C
 	err = f(ctx, c)
 	closing, cancel := context.WithTimeout(l.p.hard, closeTimeout)
 	defer cancel()
+	if err != nil {
+		cancel() // nothing is worth waiting for
+	}
 	_ = c.Close(closing) // we are done; nothing hangs on it
 	return l.explain(err)
 }

@@ -201,6 +201,35 @@ func TestRuntime(t *testing.T) {
 	}
 }
 
+// The old protocol: what it has works, what it lacks says so.
+func TestRuntimeV0(t *testing.T) {
+	r := up(t, "--protocol", "0", "--app", "echo="+echoProgram(t))
+	t.Setenv(locatorVar, r.locator)
+	for _, s := range []step{
+		{args: words("call echo echo hel lo"), out: "hello\n"},
+		{args: words("call echo echo"), out: ""},
+		{args: words("call echo echo -"), stdin: "bytes\x00", out: "bytes\x00"},
+		{args: words("call echo enqueue ping x"), out: "pong\n"},
+		{args: words("call echo fail x"), exit: exitRemote, err: "sluice: [7] told to fail\n"},
+		{args: words("call nobody x"), exit: exitRemote, err: "sluice: [1] service"},
+		{args: words("storage write users alice secret --tag user")},
+		{args: words("storage read users alice"), out: "secret"},
+		{args: words("storage find users user"), out: "alice\n"},
+		{args: words(`call storage find users ["user"]`), out: "[\"alice\"]\n"},
+		{args: words("storage read users bob"), exit: exitRemote, err: "sluice: [1] "},
+		{args: words("ls"), out: "SERVICE*echo *locator *logging *node *storage *\n"},
+		{args: words("info echo"), out: "service:   echo\n*enqueue *queue:*\n"},
+		{args: words("app list"), out: "APP *\necho*started*no\n"},
+		{args: words("app pause echo")},
+		{args: words("app list --json"), out: "[]\n"},
+		{args: words("ping"), exit: exitLocal, err: "not in this version of the protocol"},
+		{args: words("tail"), exit: exitUsage, err: "needs --protocol 1"},
+	} {
+		s.args = append(s.args, "--protocol", "0")
+		s.check(t)
+	}
+}
+
 // An application in the storage, from its upload to its end.
 func TestApplications(t *testing.T) {
 	dir := t.TempDir()

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -38,6 +39,9 @@ A --source is one as it is, or all below it: app has app/echo too.`,
   sluice tail --recent 100 --no-follow --json`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if v.protocol == 0 {
+				return errors.New("tail needs --protocol 1")
+			}
 			return v.run(cmd.Context(), v.follow)
 		},
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"strings"
 
 	"github.com/sluice-rpc/sluice/codec"
 	"github.com/sluice-rpc/sluice/session"
@@ -27,6 +28,7 @@ type talk struct {
 	chunks []string
 	stdin  bool // chunks are what comes there
 	json   bool // each chunk of the answer is one string of JSON on a line
+	silent bool // nothing is sent: the call had it all
 }
 
 // newTalk takes the words behind an event's name: - alone is stdin.
@@ -76,6 +78,9 @@ func (t talk) converse(ctx context.Context, s dialogue) error {
 // send sends the chunks and the choke. A session that is over is no error: what ended it
 // comes with the answer.
 func (t talk) send(ctx context.Context, s dialogue) error {
+	if t.silent {
+		return nil
+	}
 	err := t.sendChunks(ctx, s)
 	if err == nil {
 		err = s.Close()
@@ -97,6 +102,14 @@ func (t talk) sendChunks(ctx context.Context, s dialogue) error {
 		}
 	}
 	return nil
+}
+
+// body returns all chunks as one, for a call of v0, which has no stream of the caller.
+func (t talk) body() ([]byte, error) {
+	if t.stdin {
+		return readBounded(t.p.in, "stdin")
+	}
+	return []byte(strings.Join(t.chunks, "")), nil
 }
 
 // sendAll sends what r gives, as it comes.

@@ -41,13 +41,7 @@ type node struct {
 	json      bool
 }
 
-func (p *program) upCommand() *cobra.Command {
-	n := &node{p: p}
-	cmd := &cobra.Command{
-		Use:     "up [flags]",
-		GroupID: groupRuntime,
-		Short:   "Run a runtime: applications, locator, storage, logging",
-		Long: `Up runs a whole runtime on this machine: the services locator, node, storage and
+const upHelp = `Up runs a whole runtime on this machine: the services locator, node, storage and
 logging, and applications, whose workers it starts when they are needed.
 
 An --app is a command that runs a worker, for development: one simple command for the
@@ -79,7 +73,15 @@ SIGTERM and SIGINT stop it: workers finish what they do for up to --grace, then 
 ended. A second one ends all at once. SIGHUP reads the profiles and groups of the file anew.
 
 Exit status: 0 after a signal, 2 if the command line or the file is wrong, 3 for anything
-else, such as an address that is taken.`,
+else, such as an address that is taken.`
+
+func (p *program) upCommand() *cobra.Command {
+	n := &node{p: p}
+	cmd := &cobra.Command{
+		Use:     "up [flags]",
+		GroupID: groupRuntime,
+		Short:   "Run a runtime: applications, locator, storage, logging",
+		Long:    upHelp,
 		Example: `  sluice up --app 'echo=go run ./examples/echo'
   sluice up --app echo=./echo --app 'shop=python3 shop.py' --dir ./state
   sluice up --config sluice.yaml --log-level debug`,
