@@ -218,8 +218,9 @@ func (s *Stream) discardOnLoop() {
 func (s *Stream) sendLastOnLoop() {
 	for _, slot := range s.method.Tx.Slots() {
 		if slot.Next == nil && slot.Type < codec.V1Goaway {
-			_ = s.session.SendMessage(slot.Type, nil) // it fails if the connection did
-			return
+			if s.session.SendMessage(slot.Type, nil) == nil {
+				return
+			}
 		}
 	}
 	s.session.Drop()
