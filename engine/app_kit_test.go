@@ -85,14 +85,21 @@ func (c *cloud) stranger(s *spawned) *rawWorker {
 	return newRaw(theirs, c.d)
 }
 
-// worker is the worker of a process; it shakes hands, and beats.
+// worker is the worker of a process, made active: by its handshake, in v0 by its first
+// heartbeat, which is answered before anything else.
 func (c *cloud) worker(s *spawned) *rawWorker {
 	c.t.Helper()
 	w := c.stranger(s)
-	if err := w.send(handshake(s.UUID()), heartbeat); err != nil {
+	frames := []codec.Frame{handshake(s.UUID()), heartbeat}
+	if c.d == codec.V1 {
+		frames = frames[:1]
+	}
+	if err := w.send(frames...); err != nil {
 		c.t.Fatal(err)
 	}
-	w.want(c.t, heartbeat)
+	if c.d == codec.V0 {
+		w.want(c.t, heartbeat)
+	}
 	return w
 }
 
