@@ -52,12 +52,14 @@ const (
 	CodeDisowned                     // the peer was silent for too long
 	CodeTerminated                   // the peer asked us to end
 	CodePanic                        // a callback panicked
+	CodeBadCredit                    // the peer keeps other accounts than we do
 )
 
 var codeNames = [...]string{
 	"closed", "eof", "truncated", "reset", "io", "bad_frame", "bad_header", "too_large", "too_many_items",
 	"slow_frame", "slow_peer", "handshake_timeout", "bad_handshake", "bad_session", "bad_type",
 	"session_exhausted", "flood", "disowned", "terminated", "panic",
+	"bad_credit",
 }
 
 // String returns the code's name, e.g. "bad_frame".

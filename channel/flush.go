@@ -82,7 +82,7 @@ func (c *Channel) took(n int) {
 	c.stats.bytesOut += uint64(n)
 	if o.urgentNow {
 		if o.urgentOff += n; o.urgentOff == len(o.urgent) {
-			o.urgent, o.urgentOff = o.urgent[:0], 0
+			o.urgent, o.urgentOff, o.beating = keepSmall(o.urgent), 0, false
 		}
 		return
 	}

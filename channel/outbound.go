@@ -81,7 +81,8 @@ type outbound struct {
 	base        int64   // offset of out.B[0] in the stream
 	bounds      []int64 // remembered frame boundaries behind base+off, ascending
 	mid         bool    // the transport took a part of a frame
-	urgent      []byte  // at most one heartbeat, to go at the next boundary
+	urgent      []byte  // control frames, to go at the next boundary
+	beating     bool    // a heartbeat is among them
 	urgentOff   int     // taken of it
 	urgentNow   bool    // the last nextWrite was of urgent
 	scheduled   bool    // in loop.flush
@@ -251,15 +252,30 @@ func (c *Channel) encode(dst []byte, f *codec.Frame, part Part) []byte {
 // boundary. At most one waits; while it does another is not needed and not sent. It
 // takes no part in the water marks.
 func (c *Channel) SendHeartbeat() error {
-	if err := c.refusal(); err != nil {
-		return err
-	}
-	if len(c.o.urgent) > 0 {
+	if c.o.beating && c.refusal() == nil {
 		c.stats.merged++
 		return nil
 	}
+	err := c.SendUrgent(&codec.Frame{Kind: codec.KindHeartbeat})
+	c.o.beating = err == nil
+	return err
+}
+
+// maxUrgent bounds the control frames that wait. A peer that reads takes them at once.
+const maxUrgent = 1 << 20
+
+// SendUrgent sends a small control frame that belongs to no session ahead of whatever is
+// queued, at the next frame boundary, in the order of the urgent ones. It takes no part
+// in the water marks; ErrFull says that 1 MiB of them wait: the peer does not read.
+func (c *Channel) SendUrgent(f *codec.Frame) error {
+	if err := c.refusal(); err != nil {
+		return err
+	}
+	if len(c.o.urgent) > maxUrgent {
+		return ErrFull
+	}
 	c.takeOver() // the first frame may be among what others sent
-	c.o.urgent = codec.AppendFrame(c.o.urgent, c.cfg.Dialect, &codec.Frame{Kind: codec.KindHeartbeat})
+	c.o.urgent = codec.AppendFrame(c.o.urgent, c.cfg.Dialect, f)
 	c.stats.framesOut++
 	c.schedule()
 	return nil

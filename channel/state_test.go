@@ -19,7 +19,7 @@ func TestNames(t *testing.T) {
 		}
 	}
 	seen := map[string]Code{}
-	for c := CodeClosed; c <= CodePanic; c++ {
+	for c := CodeClosed; c <= CodeBadCredit; c++ {
 		name := c.String()
 		if other, twice := seen[name]; twice || name == "" {
 			t.Errorf("Code(%d) and Code(%d) are both %q", c, other, name)

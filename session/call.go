@@ -111,6 +111,7 @@ func (t *Table) messageOfCalls(m *codec.Message, headers []codec.Header) {
 	switch v0 := t.ch.Dialect() == codec.V0; {
 	case v0 && m.Extra == 1: // v0 runtimes close here, too
 		t.bad(channel.CodeBadFrame, "a frame of four elements: the peer speaks v1")
+	case t.ext.credit.on && (s != nil || m.Session <= t.highest || t.mine(m.Session)) && !t.received(s, m):
 	case t.mine(m.Session):
 		t.answer(s, m)
 	case t.callee == nil:
@@ -142,6 +143,9 @@ func (t *Table) answer(s *Session, m *codec.Message) {
 
 // called takes a call of the peer.
 func (t *Table) called(m *codec.Message, headers []codec.Header) {
+	if t.highest == 0 && m.Type == codec.V1Ping {
+		t.offered(headers)
+	}
 	t.highest = max(t.highest, m.Session)
 	v1 := t.ch.Dialect() == codec.V1
 	if v1 && m.Type >= codec.V1Goaway && m.Type <= codec.V1Revoke {

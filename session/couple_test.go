@@ -39,13 +39,14 @@ func joinTables(t testing.TB, d codec.Dialect, a, b net.Conn, opts ...option) *c
 	c := &couple{t: t}
 	c.engine, c.eo = newTable(t, d, session.Engine, opts...)
 	c.worker, c.wo = newTable(t, d, session.Worker, opts...)
+	offer := c.worker.Offer()
 	if err := c.engine.Channel().Attach(a); err != nil {
 		t.Fatal(err)
 	}
 	if err := c.worker.Channel().Attach(b); err != nil {
 		t.Fatal(err)
 	}
-	_ = c.worker.Channel().SendOffLoop(context.Background(), &codec.Frame{Kind: codec.KindHandshake, Text: "u"}) // or it was cut
+	_ = c.worker.Channel().SendOffLoop(context.Background(), &codec.Frame{Kind: codec.KindHandshake, Text: "u", Headers: offer}) // or it was cut
 	return c
 }
 

@@ -23,7 +23,8 @@ func (e events) OnMessage(m *codec.Message, headers []codec.Header) {
 	t := e.t
 	switch {
 	case t.cfg.Role == Engine && !t.shaken:
-		t.handshake(m)
+		t.handshake(m, headers)
+	case t.extended(m):
 	case t.cfg.Role == Client || t.cfg.Role == Server:
 		t.messageOfCalls(m, headers)
 	case t.ch.Dialect() == codec.V0:
@@ -38,6 +39,7 @@ func (e events) OnMessage(m *codec.Message, headers []codec.Header) {
 func (e events) OnClose(err *channel.CloseError) {
 	t := e.t
 	t.pause.timer.Stop()
+	t.ext.credit.end()
 	list := t.ids.all()
 	t.ids, t.pause = ids{}, pauses{timer: t.pause.timer}
 	t.counts.open.Store(0)
@@ -72,7 +74,7 @@ func (t *Table) bad(code channel.Code, why string) {
 }
 
 // handshake is a worker's first frame, and nothing else is (protocol: worker).
-func (t *Table) handshake(m *codec.Message) {
+func (t *Table) handshake(m *codec.Message, headers []codec.Header) {
 	typ, control := uint64(codec.V0Handshake), uint64(0)
 	if t.ch.Dialect() == codec.V1 {
 		typ, control = codec.V1Handshake, codec.V1ControlSession
@@ -82,6 +84,7 @@ func (t *Table) handshake(m *codec.Message) {
 		return
 	}
 	t.shaken = true
+	t.offered(headers)
 	t.cfg.Owner.OnHandshake(m.Payload)
 }
 
@@ -225,6 +228,9 @@ func (t *Table) refuse(id uint64, code int64, why string) {
 // toSession hands a message to its session, or drops it.
 func (t *Table) toSession(m *codec.Message) {
 	s := t.ids.get(m.Session)
+	if t.ext.credit.on && !t.received(s, m) {
+		return
+	}
 	switch {
 	case s != nil:
 		s.receive(m)

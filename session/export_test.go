@@ -20,3 +20,16 @@ func Owed(t *Table) int { return len(t.pause.owed) }
 
 // SessionOf returns an open session. On the loop.
 func SessionOf(t *Table, id uint64) *Session { return t.ids.get(id) }
+
+// Accounts returns what is left to t of its peer's window for the channel, and what t has
+// received, and read, of its own and not granted again. On the loop.
+func Accounts(t *Table) (left, received, read int64) {
+	l := &t.ext.credit
+	return l.left.Load(), l.received, l.used.Load() + l.handed
+}
+
+// AccountOf is the same for one session.
+func AccountOf(s *Session) (left, received, read int64) {
+	a := &s.credit
+	return a.left.Load(), a.received, a.used.Load() + a.handed
+}

@@ -102,6 +102,7 @@ func (l *leg) keep(p []byte) {
 	s := l.from
 	l.rest = append(l.rest[:0], p...)
 	s.Pause()
+	s.credit.later = true
 	s.refused = len(p) + chunkCost
 	s.t.wait(s, s.refused)
 	if !l.j.near {
@@ -120,6 +121,7 @@ func (l *leg) retry() {
 // goOn lets more come. On the loop of from.
 func (l *leg) goOn() {
 	s := l.from
+	s.read(len(l.rest))
 	if cap(l.rest) > keepBatch {
 		l.rest = nil
 	}

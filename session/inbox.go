@@ -162,6 +162,7 @@ func (s *Session) Recv(ctx context.Context) ([]byte, error) {
 		case err != nil:
 			return nil, err
 		case wait == nil:
+			s.read(len(p))
 			if s.in.took(p, s.t.cfg.InboxBytes) {
 				s.t.ch.Post(s.unpark)
 			}

@@ -40,6 +40,9 @@ const (
 // setPause adds or removes a reason to pause reading.
 func (t *Table) setPause(reason uint8, on bool) {
 	before := t.pause.reasons
+	if t.ext.credit.on && reason != pauseOwed {
+		on = false // the peer is held by credit, and what gives credit must be read
+	}
 	if on {
 		t.pause.reasons |= reason
 	} else {
@@ -56,6 +59,9 @@ func (t *Table) setPause(reason uint8, on bool) {
 // park stops reading for a session whose inbox is full. It may be parked already: a
 // channel that drains its output reads on.
 func (t *Table) park(s *Session) {
+	if t.ext.credit.on && s.streamed {
+		return
+	}
 	if !s.parked {
 		t.counts.parked.inc()
 		s.parked, s.parkedAt, s.parkLeft = true, time.Now(), s.in.left.Load()

@@ -52,24 +52,52 @@ func (s *Session) gotChunk(m *codec.Message) {
 
 func (s *Session) gotData(p []byte) {
 	if s.ignored {
+		if s.streamed && s.t.ext.credit.on {
+			s.readHere(int64(len(p)))
+		}
 		return
 	}
 	switch {
 	case s.keeping():
 		s.kept++
+		s.keptBytes(len(p))
 		s.in.put(p, s.keptSlot(), math.MaxInt)
 		s.t.wait(s, len(p)+chunkCost)
 	case s.handler == nil:
+		s.keptBytes(len(p))
 		if s.in.put(p, s.keptSlot(), s.t.cfg.InboxBytes) && s.rx != nil { // else nothing more will come
 			s.t.park(s)
 		}
 	default:
 		s.handler.OnChunk(s, p)
+		if s.t.ext.credit.on && s.streamed {
+			s.handedOver(len(p))
+		}
 	}
 }
 
 // keeping reports that the handler is told later.
 func (s *Session) keeping() bool { return s.held || s.kept > 0 || s.hungry && !s.duplex }
+
+// handedOver notes a chunk that the handler has been told of. A leg that keeps it does so
+// for the one who will read it.
+func (s *Session) handedOver(n int) {
+	if s.credit.later {
+		s.credit.later = false
+		s.keptBytes(n)
+		return
+	}
+	s.readHere(int64(n))
+}
+
+// gaveKept is handedOver for a chunk that was kept.
+func (s *Session) gaveKept(n int) {
+	if s.credit.later {
+		s.credit.later = false
+		return
+	}
+	s.read(n)
+}
 
 // keptSlot returns the message's place in the graph if that cannot be known otherwise.
 func (s *Session) keptSlot() *Slot {
@@ -132,6 +160,7 @@ func (s *Session) handOver() {
 			s.slot = s.in.slot()
 		}
 		s.handler.OnChunk(s, p)
+		s.gaveKept(len(p))
 		invariants.Poison(p)
 	}
 	s.handing = false
@@ -198,6 +227,7 @@ func (s *Session) tellCut(e *Error) {
 	}
 	s.in.end(e)
 	s.t.unpark(s)
+	s.t.freeAccount(s)
 	s.hungry = false
 	s.dropKept()
 	if s.handler != nil {

@@ -31,9 +31,19 @@ func (s *Session) sendPart(f *codec.Frame, size int) error {
 	if s.owing.Load() || s.tx.Closed() {
 		return s.finished()
 	}
+	cost := int64(0)
+	if s.t.ext.credit.counting.Load() {
+		if cost = counted(f); !s.pay(cost, false) {
+			s.t.wantCredit(s, size+chunkCost)
+			return channel.ErrFull
+		}
+	}
 	err := error(channel.ErrFull) // behind those who were refused before
 	if !s.t.pause.full {
 		err = s.t.ch.SendOf(s, f, 0)
+	}
+	if err != nil && cost > 0 {
+		s.refund(cost)
 	}
 	switch err {
 	case nil:
@@ -96,6 +106,7 @@ func (s *Session) sendLast(f codec.Frame) error {
 		return s.finished()
 	}
 	f.Session = s.id
+	s.payLast(&f)
 	err := s.t.ch.SendOf(s, &f, channel.Last)
 	if err == channel.ErrFull {
 		s.owing.Store(true)
@@ -208,7 +219,18 @@ func (s *Session) sendOffLoop(ctx context.Context, f codec.Frame, part channel.P
 		return s.finished()
 	}
 	f.Session = s.id
-	return s.sent(s.t.ch.SendOfOffLoop(ctx, s, &f, part))
+	cost := int64(0)
+	if s.t.ext.credit.counting.Load() {
+		cost = counted(&f)
+		if err := s.payOffLoop(ctx, cost, part == channel.Last); err != nil {
+			return err
+		}
+	}
+	err := s.t.ch.SendOfOffLoop(ctx, s, &f, part)
+	if err != nil && cost > 0 {
+		s.refund(cost)
+	}
+	return s.sent(err)
 }
 
 // --- our graph ---

@@ -42,6 +42,7 @@ type Session struct {
 
 	// owned by the loop
 	rx        *Graph // what may come now; nil when the peer's direction is closed
+	streamed  bool   // rx is a stream of v1, whose chunks cost credit until they are read
 	mixed     bool   // rx is none of the stock graphs: what comes is kept with its Slot
 	slot      *Slot  // the message that the handler is being told of
 	handler   Handler
@@ -65,6 +66,7 @@ type Session struct {
 	parkedAt  time.Time // when the inbox held parkLeft
 
 	// any goroutine
+	credit account
 	stream bool                  // immutable: our direction is a stock stream, whose state never changes
 	state  atomic.Pointer[Graph] // what we may send now
 	tx     channel.Direction
@@ -161,6 +163,7 @@ func (s *Session) Opened(at int64) {
 // Finished is for the channel.
 func (s *Session) Finished() {
 	s.txDone, s.hungry = true, false
+	s.t.payQueue()
 	if s.ignored {
 		s.rx = nil
 	}

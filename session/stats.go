@@ -12,6 +12,8 @@ type Stats struct {
 	Refused    uint64 // invokes that were answered with an error at once
 	Parked     uint64 // times that reading stopped for a full inbox
 	Heartbeats uint64 // received
+	Shortages  uint64 // times that a send waited, or was refused, for want of credit
+	Grants     uint64 // frames that gave the peer credit
 
 	// Dropped frames, by reason.
 	Late     uint64 // their session is over
@@ -28,7 +30,8 @@ func (c *counter) inc() { c.n.Store(c.n.Load() + 1) }
 type counters struct {
 	open                                                  atomic.Int64
 	opened, completed, cancelled, failed, refused, parked counter
-	heartbeats, late, repeated, unknown                   counter
+	heartbeats, late, repeated, unknown, grants           counter
+	shortages                                             atomic.Uint64
 }
 
 // Stats returns a snapshot. Any goroutine, at any time.
@@ -38,6 +41,7 @@ func (t *Table) Stats() Stats {
 		Open: int(c.open.Load()), Opened: c.opened.n.Load(), Completed: c.completed.n.Load(),
 		Cancelled: c.cancelled.n.Load(), Failed: c.failed.n.Load(), Refused: c.refused.n.Load(),
 		Parked: c.parked.n.Load(), Heartbeats: c.heartbeats.n.Load(),
+		Shortages: c.shortages.Load(), Grants: c.grants.n.Load(),
 		Late: c.late.n.Load(), Repeated: c.repeated.n.Load(), Unknown: c.unknown.n.Load(),
 	}
 }

@@ -69,6 +69,8 @@ type Config struct {
 	MaxStrays int
 	// MaxHeartbeats in a second. If zero, 100.
 	MaxHeartbeats int
+	// Extensions beyond plain Cocaine.
+	Extensions Extensions
 	// OnSettled, if set, is called on the loop when a session has left the table because
 	// both of its directions ended. It may come inside a Send on the loop.
 	OnSettled func(s *Session)
@@ -88,7 +90,7 @@ func (c *Config) setDefaults() error {
 		def int
 	}{
 		{&c.MaxSessions, 1024}, {&c.MaxNameBytes, 1 << 10}, {&c.InboxBytes, 256 << 10},
-		{&c.MaxCancels, 1000}, {&c.MaxStrays, 100_000}, {&c.MaxHeartbeats, 100},
+		{&c.MaxCancels, 1000}, {&c.Extensions.SessionWindow, 1 << 20}, {&c.Extensions.ChannelWindow, 8 << 20}, {&c.MaxStrays, 100_000}, {&c.MaxHeartbeats, 100},
 	} {
 		switch {
 		case *d.p == 0:
@@ -143,6 +145,7 @@ type Table struct {
 	highest uint64 // number that the peer opened; on a link of workers, that either did
 	shaken  bool   // the peer's handshake came (Engine)
 	pause   pauses
+	ext     extension
 
 	// where methods are called
 	callee      Callee // nil: the peer may not call
@@ -227,6 +230,10 @@ func (t *Table) newSession(event string, tx, rx *Graph) *Session {
 	s := &Session{t: t, event: event, rx: rx, openedAt: -1, stream: tx == Streaming || tx == StreamingV0}
 	s.mixed = rx != nil && rx != Streaming && rx != StreamingV0 && rx != Primitive
 	s.state.Store(tx)
+	s.streamed = rx == Streaming
+	if t.ext.credit.open.Load() {
+		t.openAccount(s)
+	}
 	if rx == nil {
 		s.in.ended = io.EOF
 	}
@@ -237,6 +244,9 @@ func (t *Table) newSession(event string, tx, rx *Graph) *Session {
 func (t *Table) install(s *Session) {
 	s.installed = true
 	t.ids.put(s)
+	if t.ext.credit.on {
+		t.openAccount(s)
+	}
 	if s.openedAt >= 0 {
 		t.highestOurs = s.id
 	}
@@ -256,6 +266,7 @@ func (t *Table) settle(s *Session) {
 	t.ids.del(s.id)
 	t.counts.open.Store(int64(t.ids.count))
 	t.unpark(s)
+	t.closeAccount(s)
 	if s.Err() == nil {
 		t.counts.completed.inc()
 		t.cancels.refund()

@@ -1,0 +1,442 @@
+package session
+
+import (
+	"context"
+	"math"
+	"sync"
+	"sync/atomic"
+
+	"github.com/sluice-rpc/sluice/channel"
+	"github.com/sluice-rpc/sluice/codec"
+)
+
+// Credit (PROTOCOL.md: extensions) bounds what is under way by what the other side has
+// read. What counts is the data of frames of type 0 whose first argument is a string:
+// chunks, and whatever looks like one, so that both sides count alike without a graph. A
+// sender may send while both accounts, the session's and the channel's, are above zero,
+// and so passes each by at most one chunk. The receiver gives back what was read when it
+// is half a window.
+
+// maxCredit bounds windows and grants, far from any overflow.
+const maxCredit = 1 << 40
+
+// over marks the account of a session that is over, see account.unread.
+const over = math.MinInt64 / 2
+
+// ledger is the channel's part of credit.
+type ledger struct {
+	counting atomic.Bool // what is sent is taken off the accounts
+	open     atomic.Bool // and nothing is sent without
+	left     atomic.Int64
+	used     atomic.Int64 // read here, and not granted yet
+
+	// owned by the loop
+	on       bool       // as open
+	handed   int64      // used, as far as the loop handed it over itself
+	received int64      // and not granted
+	largest  int64      // chunk, since received was 0
+	strikes  int        // sessions that the peer has overdrawn
+	short    []*Session // handlers that were refused for want of credit
+
+	mu      sync.Mutex // guards the following; no user code runs under it
+	queue   []*payer   // senders that wait, in turn
+	due     []*Session // to be granted
+	posted  bool
+	waiting atomic.Int64 // length of queue
+}
+
+// account is a session's part.
+type account struct {
+	left   atomic.Int64
+	used   atomic.Int64 // read here, and not granted yet
+	unread atomic.Int64 // kept, and not read; below over/2 once the session is over
+
+	// owned by the loop, once the session is installed
+	opened   bool  // left began at the peer's window
+	handed   int64 // used, as far as the loop handed it over itself
+	received int64 // and not granted
+	largest  int64 // chunk, since received was 0
+	later    bool  // the chunk that is being handed over will be read later
+	due      bool  // guarded by the ledger's mu
+}
+
+// payer is a goroutine that waits for credit.
+type payer struct {
+	s     *Session
+	n     int64
+	ready chan struct{} // closed when it has paid, or need not any more
+	paid  bool
+}
+
+// begin counts what is sent before the peer has answered.
+func (l *ledger) begin(on bool) { l.counting.Store(on) }
+
+// end lets everybody send without credit. On the loop.
+func (l *ledger) end() {
+	l.on = false
+	l.open.Store(false)
+	l.counting.Store(false)
+	l.mu.Lock()
+	for _, p := range l.queue {
+		close(p.ready)
+	}
+	l.queue = nil
+	l.waiting.Store(0)
+	l.mu.Unlock()
+}
+
+// openLedger puts credit into force. What was sent before has been counted, if we had
+// offered; else the peer's offer was the first that came.
+func (t *Table) openLedger() {
+	l := &t.ext.credit
+	l.left.Add(t.ext.peer.channel)
+	for _, s := range t.ids.all() {
+		t.openAccount(s)
+	}
+	l.on = true
+	l.counting.Store(true)
+	l.open.Store(true)
+}
+
+// openAccount gives a session its window, once.
+func (t *Table) openAccount(s *Session) {
+	if !s.credit.opened {
+		s.credit.opened = true
+		s.credit.left.Add(t.ext.peer.session)
+	}
+}
+
+// --- sending ---
+
+// counted returns how many bytes of a frame count.
+func counted(f *codec.Frame) int64 {
+	switch {
+	case f.Kind == codec.KindChunk:
+		return int64(len(f.Payload))
+	case f.Kind == codec.KindCall && f.Type == codec.V1Write && len(f.Args) > 0:
+		if r := codec.NewReader(f.Args); r.Peek() == codec.RawValue {
+			return int64(len(r.Bytes()))
+		}
+	}
+	return 0
+}
+
+// pay takes n off both accounts. Without must it does so only if both are above zero.
+func (s *Session) pay(n int64, must bool) bool {
+	l := &s.t.ext.credit
+	must = must || !l.open.Load()
+	if s.credit.left.Add(-n)+n <= 0 && !must {
+		s.credit.left.Add(n)
+		return false
+	}
+	if l.left.Add(-n)+n <= 0 && !must {
+		s.refund(n)
+		return false
+	}
+	return true
+}
+
+// refund gives back what was paid for a frame that was not taken.
+func (s *Session) refund(n int64) {
+	s.credit.left.Add(n)
+	s.t.ext.credit.left.Add(n)
+}
+
+// payLast takes off what a last frame costs: it never waits.
+func (s *Session) payLast(f *codec.Frame) {
+	if f.Kind == codec.KindCall && s.t.ext.credit.counting.Load() {
+		s.pay(counted(f), true)
+	}
+}
+
+// payOffLoop waits until n is paid, in turn with the other goroutines.
+func (s *Session) payOffLoop(ctx context.Context, n int64, last bool) error {
+	l := &s.t.ext.credit
+	if n == 0 && last || (last || l.waiting.Load() == 0) && s.pay(n, last) {
+		return nil
+	}
+	if ctx == channel.NoWait {
+		return channel.ErrFull
+	}
+	p := &payer{s: s, n: n, ready: make(chan struct{})}
+	l.mu.Lock()
+	l.queue = append(l.queue, p)
+	l.waiting.Store(int64(len(l.queue)))
+	l.payQueueLocked() // it may have come just now
+	l.mu.Unlock()
+	s.t.counts.shortages.Add(1)
+	select {
+	case <-p.ready:
+	case <-ctx.Done():
+		if l.leave(p) {
+			return context.Cause(ctx)
+		}
+	}
+	if !p.paid {
+		return s.finished()
+	}
+	return nil
+}
+
+// payQueueLocked lets go those who can pay now, in turn. One whose session is out of
+// credit does not keep back the others.
+func (l *ledger) payQueueLocked() {
+	rest := l.queue[:0]
+	for _, p := range l.queue {
+		over := p.s.tx.Closed() || !l.open.Load()
+		if !over && !p.s.pay(p.n, false) {
+			rest = append(rest, p)
+			continue
+		}
+		p.paid = !over || !p.s.tx.Closed()
+		close(p.ready)
+	}
+	clear(l.queue[len(rest):])
+	l.queue = rest
+	l.waiting.Store(int64(len(rest)))
+}
+
+// leave takes a goroutine out whose context ended; false if it has paid: a result that
+// is there beats a context that is done.
+func (l *ledger) leave(p *payer) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i, q := range l.queue {
+		if q == p {
+			l.queue = append(l.queue[:i], l.queue[i+1:]...)
+			l.waiting.Store(int64(len(l.queue)))
+			return true
+		}
+	}
+	return false
+}
+
+// wantCredit has the session's handler told when its peer has read.
+func (t *Table) wantCredit(s *Session, refused int) {
+	t.counts.shortages.Add(1)
+	if s.handler != nil && !s.hungry {
+		s.hungry = true
+		if !s.duplex {
+			s.refused = refused
+			t.wait(s, refused)
+		}
+		t.ext.credit.short = append(t.ext.credit.short, s)
+	}
+}
+
+// granted takes what the peer gives.
+func (t *Table) granted(r *codec.Reader) {
+	l := &t.ext.credit
+	for r.Len() > 0 {
+		id, n := r.Uint64(), r.Int64()
+		left := &l.left
+		if id != extensionSession {
+			s := t.ids.get(id)
+			if s == nil || s.Err() != nil {
+				continue // it is over
+			}
+			left = &s.credit.left
+		}
+		if r.Err() != nil || n <= 0 || n > maxCredit || left.Load()+n > maxCredit {
+			t.bad(channel.CodeBadCredit, "a grant that is no number of bytes, or makes no sense")
+			return
+		}
+		left.Add(n)
+	}
+	t.payQueue()
+	t.tellShort()
+}
+
+// tellShort tells the handlers that were refused, those whose accounts have filled.
+func (t *Table) tellShort() {
+	l := &t.ext.credit
+	list := l.short
+	l.short = nil
+	for i, s := range list {
+		switch {
+		case !s.hungry: // it has ended
+		case l.left.Load() <= 0:
+			l.short = append(l.short, list[i:]...)
+			return
+		case s.credit.left.Load() <= 0:
+			l.short = append(l.short, s)
+		default:
+			s.tellWritable()
+		}
+	}
+}
+
+// --- receiving ---
+
+// received notes what a frame of the peer has used of our windows. It reports false if
+// the session, or the channel, has failed for it.
+func (t *Table) received(s *Session, m *codec.Message) bool {
+	l := &t.ext.credit
+	if m.Type != codec.V1Write || m.Payload == nil {
+		return true
+	}
+	n := int64(len(m.Payload))
+	overdrawn := use(&l.received, &l.largest, n, t.ext.ours.channel)
+	if s == nil || s.rx == nil {
+		l.read(t, n)
+		return true
+	}
+	overdrawn = use(&s.credit.received, &s.credit.largest, n, t.ext.ours.session) || overdrawn
+	if overdrawn && t.ext.confirmed {
+		l.read(t, n)
+		if l.strikes++; l.strikes > 1 {
+			t.bad(channel.CodeBadCredit, "more chunks than there was credit for, again")
+			return false
+		}
+		t.failSession(s, CodeOverflow, "more was sent than there was credit for")
+		return false
+	}
+	if !s.streamed { // what is no stream counts as read at once
+		s.readHere(n)
+	}
+	return true
+}
+
+// use takes n off a window and reports whether it is overdrawn. Chunks are sent in another
+// order than they are paid for, so the one that passed the window is any of those that
+// are under way.
+func use(received, largest *int64, n, window int64) (overdrawn bool) {
+	if *received <= 0 {
+		*largest = 0
+	}
+	*received += n
+	*largest = max(*largest, n)
+	return *received >= window+*largest
+}
+
+// keptBytes notes that n bytes of chunks wait for who will read them.
+func (s *Session) keptBytes(n int) {
+	if s.streamed && s.t.ext.credit.on {
+		s.credit.unread.Add(int64(n))
+	}
+}
+
+// readHere notes that the loop itself has handed over n bytes.
+func (s *Session) readHere(n int64) {
+	l := &s.t.ext.credit
+	s.credit.handed += n
+	l.handed += n
+	if s.credit.handed >= s.t.ext.ours.session/2 || l.handed >= s.t.ext.ours.channel/2 {
+		l.grant(s.t, s)
+	}
+}
+
+// read notes that n bytes of what was kept were read. Any goroutine.
+func (s *Session) read(n int) {
+	l := &s.t.ext.credit
+	if !s.streamed || !l.open.Load() || s.credit.unread.Add(int64(-n)) < over/2 {
+		return
+	}
+	if s.credit.used.Add(int64(n)) >= s.t.ext.ours.session/2 {
+		l.grant(s.t, s)
+	}
+	l.read(s.t, int64(n))
+}
+
+// read is the channel's share of it.
+func (l *ledger) read(t *Table, n int64) {
+	if l.used.Add(n) >= t.ext.ours.channel/2 {
+		l.grant(t, nil)
+	}
+}
+
+// grant has the next turn of the loop give credit, to the session too if there is one.
+func (l *ledger) grant(t *Table, s *Session) {
+	l.mu.Lock()
+	if s != nil && !s.credit.due {
+		s.credit.due = true
+		l.due = append(l.due, s)
+	}
+	first := !l.posted
+	l.posted = true
+	l.mu.Unlock()
+	if first {
+		t.ch.Post(t.sendGrants)
+	}
+}
+
+// maxGrants in one frame.
+const maxGrants = 256
+
+// sendGrants gives all credit that is due.
+func (t *Table) sendGrants() {
+	l := &t.ext.credit
+	l.mu.Lock()
+	due := l.due
+	l.due, l.posted = nil, false
+	for _, s := range due {
+		s.credit.due = false
+	}
+	l.mu.Unlock()
+	if !l.open.Load() {
+		return
+	}
+	var pairs []byte
+	count := 0
+	put := func(id uint64, n int64) {
+		if n > 0 {
+			pairs = codec.AppendInt(codec.AppendUint(pairs, id), n)
+			count++
+		}
+	}
+	n := l.used.Swap(0) + l.handed
+	l.handed = 0
+	l.received -= n
+	put(extensionSession, n)
+	for _, s := range due {
+		n := s.credit.used.Swap(0) + s.credit.handed
+		if s.credit.handed = 0; s.rx != nil {
+			s.credit.received -= n
+			put(s.id, n)
+		}
+		if count >= maxGrants {
+			t.sendPairs(pairs, count)
+			pairs, count = pairs[:0], 0
+		}
+	}
+	t.sendPairs(pairs, count)
+}
+
+func (t *Table) sendPairs(pairs []byte, count int) {
+	if count > 0 {
+		args := append(codec.AppendArrayHeader(nil, 2*count), pairs...)
+		t.urgent(codec.Frame{Type: extCredit, Args: args})
+		t.counts.grants.inc()
+	}
+}
+
+// freeAccount lets everybody send on a session that was cut: nobody at the other end reads
+// it, so nobody gives credit.
+func (t *Table) freeAccount(s *Session) {
+	if t.ext.credit.on {
+		s.credit.left.Add(maxCredit)
+		t.payQueue()
+	}
+}
+
+// closeAccount gives back to the channel what a session that is over was sent and nobody
+// has read.
+func (t *Table) closeAccount(s *Session) {
+	l := &t.ext.credit
+	if !l.open.Load() {
+		return
+	}
+	if n := s.credit.unread.Swap(over); n > 0 {
+		l.read(t, n)
+	}
+}
+
+// payQueue lets go whoever waited to send on a session that takes nothing more.
+func (t *Table) payQueue() {
+	l := &t.ext.credit
+	if l.waiting.Load() > 0 {
+		l.mu.Lock()
+		l.payQueueLocked()
+		l.mu.Unlock()
+	}
+}
