@@ -1,16 +1,29 @@
-// Package engine is the other end of a worker: it spawns worker processes, watches over
-// them, and opens sessions on them.
+// Package engine is the other end of a worker, and with it a whole node: an [Engine] runs
+// applications and the stock services; an [App] is the queue and the pool of workers of one
+// application; a [Slave] is one worker.
 //
-//	s, err := engine.Spawn(ctx, engine.SlaveConfig{
-//		Command: []string{"./thumbnailer"},
-//		App:     "thumbnailer",
-//		Dialect: codec.V1,
+//	e, err := engine.New(engine.Config{
+//		Apps: []engine.Source{{Name: "thumbnailer", Command: []string{"./thumbnailer"}}},
 //	})
 //	if err != nil { … }
-//	defer s.Kill()
-//	call, err := s.Invoke(ctx, "resize", nil) // waits until the worker is ready
-//	…
-//	err = s.Terminate(ctx, 11, "the engine is shutting down")
+//	err = e.Run(ctx) // until ctx ends
+//
+// # An engine
+//
+// An [Engine] serves "locator", "storage", "logging", "tail" and "node", and one service for
+// each application that runs, each at a port of its own. All their channels, and those of
+// the workers, are on one loop, so that a request goes from its client to a worker and
+// back without a change of threads.
+//
+// An application is a bare command, for development, or a package: manifest, archive and
+// profile in the storage, where the tools of the live runtimes look for them. What is wrong
+// with one of them is a [FieldError], with the file or key and the field; nothing of it is
+// taken, and what runs goes on. An application is spooling, running, stopping, stopped, or
+// broken (testdata/app.dot); what runs when an Engine ends, or is killed, is started again
+// by the next one with the same directory.
+//
+// An Engine that ends takes its applications out of the locator, has them finish what they
+// do for Config.Grace, terminates their workers, and closes the stock services last.
 //
 // # A slave
 //
@@ -32,8 +45,9 @@
 //
 // If this process itself is killed, the kernel kills the leaders (on Linux), other
 // processes of their groups see their channel end, and a directory "sluice-*" with a dead
-// socket stays in the temporary directory. A process that leaves its group (setsid) is
+// socket stays in the temporary directory, which the next Engine removes; those of an
+// Engine are in its own directory. A process that leaves its group (setsid) is
 // nobody's any more.
 //
-// The protocol's rules are §1.2 to §1.5 and §4 of PROTOCOL.md, for v1 also §2.6.
+// The protocol's rules are §1.2 to §1.9, §3 and §4 of PROTOCOL.md, for v1 also §2.6 and §2.7.
 package engine

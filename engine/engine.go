@@ -184,20 +184,20 @@ func (e *Engine) launchAll(ctx context.Context) {
 	}
 	places := make(chan struct{}, maxLaunches)
 	var all sync.WaitGroup
-	launch := func(name, profile string, source *Source) {
+	launch := func(t *tenant) {
 		places <- struct{}{}
 		all.Go(func() {
 			defer func() { <-places }()
-			_ = e.launch(ctx, name, profile, source) // logged, and in the application's info
+			_ = e.launch(ctx, t) // logged, and in the application's info
 		})
 	}
 	for i := range e.cfg.Apps {
 		s := &e.cfg.Apps[i]
 		delete(list, s.Name)
-		launch(s.Name, s.Profile, s)
+		launch(&tenant{name: s.Name, profile: s.Profile, source: s, kept: true})
 	}
 	for _, name := range slices.Sorted(maps.Keys(list)) {
-		launch(name, list[name], nil)
+		launch(&tenant{name: name, profile: list[name], kept: true})
 	}
 	all.Wait()
 }

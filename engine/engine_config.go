@@ -43,7 +43,8 @@ type Config struct {
 	// belongs to one Engine at a time. If empty, a directory in os.TempDir that Run
 	// removes at its end: nothing survives. See StateDir.
 	Dir string
-	// RuntimeDir is where a directory for the workers' sockets is made. If empty, Dir.
+	// RuntimeDir is where a directory for the workers' sockets is made. It is made if
+	// missing. If empty, Dir.
 	// If the paths would be too long for sockets, they are in os.TempDir.
 	RuntimeDir string
 	// Apps are started by Run, besides those that were running when the Engine of the

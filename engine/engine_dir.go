@@ -5,8 +5,10 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/sluice-rpc/sluice/engine/storage"
@@ -17,6 +19,9 @@ const (
 	// sweepAge is how old a temporary directory without a store must be to be taken for
 	// what a crash left: no Engine takes that long to make one.
 	sweepAge = time.Hour
+	// sweepSocketAge is that for the directory of a socket at which nobody listens.
+	sweepSocketAge = time.Minute
+	maxDial        = time.Second
 )
 
 // place is where an Engine keeps things. It belongs to one Engine at a time: the lock of
@@ -32,8 +37,9 @@ type place struct {
 func openPlace(cfg *Config) (*place, error) {
 	p := &place{dir: cfg.Dir}
 	var err error
+	sweep(cfg.Storage)
+	sweepSockets()
 	if p.dir == "" {
-		sweep(cfg.Storage)
 		p.temp = true
 		p.dir, err = os.MkdirTemp("", tempPrefix)
 	} else if p.dir, err = filepath.Abs(p.dir); err == nil {
@@ -113,4 +119,27 @@ func abandoned(dir string, cfg storage.Config) bool {
 		return false // it is in use, or not ours
 	}
 	return store.Close() == nil
+}
+
+// sweepSockets removes directories that channel.PrivateDir made for the sockets of an
+// Engine that was killed; they are there only if those of Config were too long.
+func sweepSockets() {
+	list, _ := filepath.Glob(filepath.Join(os.TempDir(), "sluice-[0-9]*"))
+	for _, dir := range list {
+		socket := filepath.Join(dir, "engine.sock")
+		info, err := os.Lstat(socket)
+		if err != nil || info.Mode()&os.ModeSocket == 0 || time.Since(info.ModTime()) < sweepSocketAge {
+			continue
+		}
+		conn, err := net.DialTimeout("unix", socket, maxDial)
+		if err == nil {
+			_ = conn.Close()
+		}
+		if !errors.Is(err, syscall.ECONNREFUSED) {
+			continue
+		}
+		if os.Remove(socket) == nil {
+			_ = os.Remove(dir) // or there is something else in it
+		}
+	}
 }

@@ -6,8 +6,9 @@ import (
 	"github.com/sluice-rpc/sluice/codec"
 )
 
-// appendInfo appends what the node service tells of an application: a map.
-func (e *Engine) appendInfo(dst []byte, name string, flags InfoFlags) ([]byte, error) {
+// AppendInfo appends what the node service tells of an application: a msgpack map. If
+// there is no such application, that is an *session.Error (protocol: node).
+func (e *Engine) AppendInfo(dst []byte, name string, flags InfoFlags) ([]byte, error) {
 	t := e.tenant(name)
 	if t == nil {
 		return nil, notRunning(name)

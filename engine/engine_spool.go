@@ -27,10 +27,13 @@ func (e *Engine) spool(t *tenant) {
 		ev = appFailed
 	}
 	e.mu.Lock()
-	if _, _, ok := t.state.Fire(ev); !ok { // it was paused meanwhile
+	if _, to, ok := t.state.Fire(ev); !ok { // it was paused meanwhile
 		t.cause = notRunning(t.name)
-	} else if err != nil {
+	} else if to == AppBroken {
 		t.cause = spoolError(t.name, err)
+		if !t.kept { // who asked for it is told; that is enough
+			e.forgetLocked(t, appPause)
+		}
 	}
 	e.mu.Unlock()
 	close(t.spooled)

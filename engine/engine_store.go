@@ -60,7 +60,20 @@ func (l *library) archive(ctx context.Context, name string) ([]byte, error) {
 	if errors.Is(err, storage.ErrNotFound) {
 		return nil, nil
 	}
-	return raw, err
+	return unpacked(raw), err
+}
+
+// unpacked returns the bytes of a blob that is one packed string, which is how tools of
+// the live runtimes store archives.
+func unpacked(blob []byte) []byte {
+	r := codec.NewValueReader(blob)
+	if r.Peek() != codec.RawValue {
+		return blob
+	}
+	if b := r.Bytes(); r.Err() == nil && len(r.Rest()) == 0 {
+		return b
+	}
+	return blob
 }
 
 // put stores a package. The manifest comes last: without it there is no application.

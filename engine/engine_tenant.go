@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"os"
@@ -19,6 +20,7 @@ type tenant struct {
 	name     string
 	source   *Source         // nil: it is in the storage
 	profile  string          // name of the profile that was asked for; empty: none
+	kept     bool            // it is to run in any case: if it is broken, that is told
 	begun    time.Time       //
 	spooling context.Context // ends if it is to stop before it runs
 	cancel   context.CancelFunc
@@ -37,75 +39,82 @@ type tenant struct {
 	cause error // why it is broken
 }
 
-// StartApp starts the application of that name in the storage, with the profile of that
-// name or, if profile is empty, its own or the default one. It returns when the
-// application is published or has failed. Errors are *session.Error as the node service
+// StartApp starts the application of that name in Config.Apps or the storage, with the
+// profile of that name or, if profile is empty, its own or the default one. It returns when
+// the application is published or has failed. Errors are *session.Error as the node service
 // answers them: already started, or what is wrong with manifest, profile or package (protocol:
 // node). ctx bounds the wait only. The application is started again by every Engine of the
-// same Config.Dir until PauseApp.
+// same Config.Dir until PauseApp. It is for a running Engine.
 func (e *Engine) StartApp(ctx context.Context, name, profile string) error {
 	if err := checkAppName(name); err != nil {
 		return nodeError(service.NodeUncaughtSpool, "%v", err)
 	}
-	return e.launch(ctx, name, profile, nil)
+	if s := e.State(); s != EngineRunning { // launchAll comes first
+		return nodeError(service.NodeNotRunning, "the engine is %s", s)
+	}
+	t := &tenant{name: name, profile: profile}
+	if i := slices.IndexFunc(e.cfg.Apps, func(s Source) bool { return s.Name == name }); i >= 0 {
+		t.source = &e.cfg.Apps[i]
+		t.profile = cmp.Or(profile, t.source.Profile)
+	}
+	return e.launch(ctx, t)
 }
 
 // launch starts an application, once the one of that name that is stopping has gone.
-func (e *Engine) launch(ctx context.Context, name, profile string, source *Source) error {
+func (e *Engine) launch(ctx context.Context, t *tenant) error {
 	for {
-		t, before, err := e.admit(name, profile, source)
+		before, err := e.admit(t)
 		if err != nil {
 			return err
 		}
-		if t == nil {
-			select {
-			case <-before.gone:
-				continue
-			case <-ctx.Done():
-				return context.Cause(ctx)
-			}
+		if before == nil {
+			break
 		}
-		e.tasks.Go(func() { e.spool(t) })
 		select {
-		case <-t.spooled:
-			return e.causeOf(t)
+		case <-before.gone:
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
 	}
+	e.tasks.Go(func() { e.spool(t) })
+	select {
+	case <-t.spooled:
+		return e.causeOf(t)
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }
 
-// admit makes a tenant, in place of a broken one; or returns the one before it that is
-// still stopping.
-func (e *Engine) admit(name, profile string, source *Source) (t, before *tenant, err error) {
+// admit gives a tenant its place, if need be that of a broken one; or returns the one
+// before it that is still stopping.
+func (e *Engine) admit(t *tenant) (before *tenant, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if s := e.state.State(); s != EngineStarting && s != EngineRunning {
-		return nil, nil, nodeError(service.NodeNotRunning, "the engine is %s", s)
+		return nil, nodeError(service.NodeNotRunning, "the engine is %s", s)
 	}
-	if slices.Contains(stockNames, name) {
-		return nil, nil, nodeError(service.NodeUncaughtSpool, "app '%s' has the name of a stock service; choose another", name)
+	if slices.Contains(stockNames, t.name) {
+		return nil, nodeError(service.NodeUncaughtSpool, "app '%s' has the name of a stock service; choose another", t.name)
 	}
-	if old := e.tenants[name]; old != nil {
+	if old := e.tenants[t.name]; old != nil {
 		switch old.state.State() {
 		case AppStopping:
-			return nil, old, nil
+			return old, nil
 		case AppBroken:
+			t.kept = old.kept
 			e.forgetLocked(old, appPause)
 		default:
-			return nil, nil, nodeError(service.NodeAlreadyStarted, "app '%s' is already started", name)
+			return nil, nodeError(service.NodeAlreadyStarted, "app '%s' is already started", t.name)
 		}
 	}
 	if len(e.tenants) >= e.cfg.MaxApps {
-		return nil, nil, nodeError(service.NodeResource, "app '%s' cannot be started: there are %d apps, limit Config.MaxApps", name, len(e.tenants))
+		return nil, nodeError(service.NodeResource, "app '%s' cannot be started: there are %d apps, limit Config.MaxApps", t.name, len(e.tenants))
 	}
-	t = &tenant{
-		name: name, source: source, profile: profile, begun: time.Now(), state: appTable.Machine(),
-		spooled: make(chan struct{}), gone: make(chan struct{}), dir: e.place.spool(name),
-	}
+	t.begun, t.state, t.dir = time.Now(), appTable.Machine(), e.place.spool(t.name)
+	t.spooled, t.gone = make(chan struct{}), make(chan struct{})
 	t.spooling, t.cancel = context.WithCancel(context.Background())
-	e.tenants[name] = t
-	return t, nil, nil
+	e.tenants[t.name] = t
+	return nil, nil
 }
 
 // forgetLocked ends a tenant of which nothing is left.

@@ -14,7 +14,7 @@ import (
 	"github.com/sluice-rpc/sluice/session"
 )
 
-// InfoFlags say what Engine.Info is to tell of an application.
+// InfoFlags say what Engine.AppendInfo is to tell of an application.
 type InfoFlags uint
 
 // The flags (protocol: app and node services). Without any, info is state, uptime and the
@@ -84,7 +84,7 @@ func (e *Engine) serveInfo(_ context.Context, c *service.Call) error {
 	if r.Len() > 0 {
 		flags = InfoFlags(r.Uint64())
 	}
-	info, err := e.appendInfo(codec.AppendArrayHeader(nil, 1), name, flags)
+	info, err := e.AppendInfo(codec.AppendArrayHeader(nil, 1), name, flags)
 	if err != nil {
 		return err
 	}

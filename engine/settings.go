@@ -22,6 +22,7 @@ const maxSettingsBytes = 1 << 20
 //	{
 //	  "listen": "127.0.0.1:10053", "dir": "/var/lib/sluice", "runtime-dir": "/run/sluice",
 //	  "grace": "10s", "protocol": 1, "max-apps": 256, "max-conns": 1024,
+//	  "log": {"file": "sluice.log", "format": "json"},
 //	  "apps": {
 //	    "echo": {"command": "./echo --verbose", "dir": "/src/echo", "environment": {"DEBUG": "1"}},
 //	    "shop": {"path": "/srv/shop.tar.gz", "profile": "large"}
@@ -47,6 +48,10 @@ func ParseSettings(file string, raw []byte) (Config, error) {
 	c.V0 = f.protocol()
 	f.take("max-apps", &c.MaxApps, "a number")
 	f.take("max-conns", &c.MaxConns, "a number")
+	if log := f.object("log"); log != nil {
+		log.log(&c.Logging, base)
+		f.join(log)
+	}
 	if apps := f.object("apps"); apps != nil {
 		c.Apps = apps.sources(base)
 		f.join(apps)
@@ -59,7 +64,7 @@ func ParseSettings(file string, raw []byte) (Config, error) {
 		c.Groups = groups.groups()
 		f.join(groups)
 	}
-	f.strict("listen", "dir", "runtime-dir", "grace", "protocol", "max-apps", "max-conns", "apps", "profiles", "groups")
+	f.strict("listen", "dir", "runtime-dir", "grace", "protocol", "max-apps", "max-conns", "log", "apps", "profiles", "groups")
 	if f.err != nil {
 		return Config{}, f.err
 	}
@@ -68,6 +73,24 @@ func ParseSettings(file string, raw []byte) (Config, error) {
 		return Config{}, &FieldError{file, "", err}
 	}
 	return c, nil
+}
+
+// log takes where the records of the logging service go.
+func (f *fieldSet) log(c *LoggingConfig, base string) {
+	var format string
+	c.File = f.path("file", base)
+	f.take("format", &format, `"json" or "text"`)
+	switch format {
+	case "", LogJSON.String():
+	case LogText.String():
+		c.Format = LogText
+	default:
+		f.fail("format", fmt.Errorf(`is %q, want "json" or "text"`, format))
+	}
+	if c.File == "" {
+		f.fail("file", errors.New("is missing; without log the records go to the engine's own log"))
+	}
+	f.strict("file", "format")
 }
 
 // join keeps the error of a part.

@@ -14,7 +14,7 @@ import (
 
 const settingsJSON = `{
   "listen": "127.0.0.1:20000", "dir": "state", "runtime-dir": "/run/sluice", "grace": "90s", "protocol": 0,
-  "max-apps": 3, "max-conns": -1,
+  "max-apps": 3, "max-conns": -1, "log": {"file": "sluice.log", "format": "text"},
   "apps": {
     "echo": {"command": "./echo --verbose", "dir": "src", "environment": {"B": "2", "A": "1"}, "protocol": 0},
     "list": {"command": ["/bin/echo", "a b"]},
@@ -37,7 +37,7 @@ func TestParseSettings(t *testing.T) {
 	etc := func(name string) string { return filepath.Join("/etc", name) }
 	want := engine.Config{
 		Listen: "127.0.0.1:20000", Dir: etc("state"), RuntimeDir: "/run/sluice", Grace: 90 * time.Second, V0: true,
-		MaxApps: 3, MaxConns: -1,
+		MaxApps: 3, MaxConns: -1, Logging: engine.LoggingConfig{File: etc("sluice.log"), Format: engine.LogText},
 		Apps: []engine.Source{
 			{Name: "echo", Command: engine.Shell("./echo --verbose"), Dir: etc("src"), V0: true, Env: []string{"A=1", "B=2"}},
 			{Name: "list", Command: []string{"/bin/echo", "a b"}},
@@ -67,6 +67,9 @@ func TestBadSettings(t *testing.T) {
 		{`{"grace": "soon"}`, "grace", `want a time such as "10s"`},
 		{`{"grace": 1e300}`, "grace", "too long"},
 		{`{"protocol": 2}`, "protocol", "want 0 or 1"},
+		{`{"log": {}}`, "log.file", "is missing"},
+		{`{"log": {"file": "a", "format": "xml"}}`, "log.format", `want "json" or "text"`},
+		{`{"log": {"file": "a", "level": 1}}`, "log.level", "there are file, format"},
 		{`{"apps": 1}`, "apps", "want a map"},
 		{`{"apps": {"a": 1}}`, "apps.a", "want a map"},
 		{`{"apps": {"a": null}}`, "apps.a", "want a map"},

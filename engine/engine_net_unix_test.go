@@ -1,3 +1,5 @@
+//go:build unix
+
 package engine_test
 
 import (
@@ -242,6 +244,9 @@ func TestEngineZero(t *testing.T) {
 		t.Errorf("Stats().Apps = %+v, %+v, want 4 requests and a worker", a, a.Info)
 	}
 	_ = echo.Close()
+	if err := errors.Join(r.PauseApp(t.Context(), "echo"), r.StartApp(t.Context(), "echo", "")); err != nil {
+		t.Errorf("PauseApp(), StartApp() = %v, want nil", err)
+	}
 	if err := r.stop(); err != nil {
 		t.Errorf("Run() = %v, want nil", err)
 	}
@@ -381,9 +386,10 @@ func names(t *testing.T, dir string) []string {
 // is whole.
 func TestBroken(t *testing.T) {
 	emptyTemp(t)
+	missing := filepath.Join(t.TempDir(), "missing")
 	bad := echoSource("bad", "echo")
 	bad.Profile = "nosuch"
-	r := run(t, engine.Config{Apps: []engine.Source{bad, {Name: "gone", Path: "/nonexistent"}, echoSource("echo", "echo")}})
+	r := run(t, engine.Config{Apps: []engine.Source{bad, {Name: "gone", Path: missing}, echoSource("echo", "echo")}})
 	s := r.Stats()
 	if len(s.Apps) != 3 || s.Apps[0].State != engine.AppBroken || s.Apps[1].State != engine.AppRunning || s.Apps[2].State != engine.AppBroken {
 		t.Fatalf("Stats().Apps = %+v, want bad and gone to be broken", s.Apps)
@@ -398,7 +404,7 @@ func TestBroken(t *testing.T) {
 		store.wantOK(1, "manifests", name, p, []string{"app"})
 		node.wantError(service.NodeUncaughtSpool, "manifests/"+name, startApp, name, "")
 	}
-	if err := r.Deploy(t.Context(), "gone", echoPackage(t, "echo")); err != nil {
+	if err := os.Symlink(echoDir(t, "echo"), missing); err != nil {
 		t.Fatal(err)
 	}
 	node.wantOK(startApp, "gone")
@@ -564,6 +570,43 @@ func TestEngineV0(t *testing.T) {
 	}
 	if m := c.answer(); m.Type != codec.V0Choke {
 		t.Errorf("the answer is %+v, want a choke", m)
+	}
+}
+
+// The node service of the 0.11 runtime answers with a text for each application.
+func TestNodeServiceV0(t *testing.T) {
+	emptyTemp(t)
+	r := run(t, engine.Config{V0: true})
+	if err := r.Deploy(t.Context(), "echo", echoPackage(t, "echo")); err != nil {
+		t.Fatal(err)
+	}
+	c := callerOf(t, r.Endpoint(), codec.V0)
+	c.open(0, "node")
+	s, err := service.DecodeResolvedV0(c.answer().Payload)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c = callerOf(t, s.Endpoints[0], codec.V0)
+	for i, want := range []string{
+		`{"echo":"the app has been started","nobody":"app 'nobody' cannot be started: `,
+		`["echo"]`,
+		`{"echo":"the app has been stopped","nobody":"app 'nobody' is not running"}`,
+		`[]`,
+	} {
+		apps := codec.AppendString(codec.AppendString([]byte{0x91, 0x82}, "echo"), "default")
+		apps = codec.AppendString(codec.AppendString(apps, "nobody"), "default")
+		names := codec.Args([]string{"nobody", "echo"}).Bytes()
+		c.last++
+		f := codec.Frame{Kind: codec.KindCall, Session: c.last, Type: []uint64{0, 2, 1, 2}[i], Args: [][]byte{apps, nil, names, nil}[i]}
+		if err := c.send(f); err != nil {
+			t.Fatal(err)
+		}
+		if got := string(codec.AppendJSONValue(nil, c.answer().Payload)); !strings.HasPrefix(got, want) {
+			t.Errorf("method %d answers %s, want %s", f.Type, got, want)
+		}
+		if m := c.answer(); m.Type != codec.V0Choke {
+			t.Errorf("the answer is %+v, want a choke", m)
+		}
 	}
 }
 
