@@ -22,7 +22,8 @@ type Splice struct {
 	OnEnd func()
 	// Linger is how long a caller may be silent behind the callee's choke before its own
 	// is taken as sent: many never send one, and the callee would wait for it for good.
-	// If zero, 30 s. If negative, no limit.
+	// Likewise a callee whose caller has failed the call, and that never ends it. If zero,
+	// 30 s. If negative, no limit.
 	Linger time.Duration
 }
 
@@ -45,7 +46,7 @@ func (s *Session) Forward(to *Table, event string, headers []codec.Header, cfg S
 	j.caller = leg{j: j, from: s, to: callee}
 	j.callee = leg{j: j, from: callee, to: s}
 	callee.duplex = true
-	callee.onEnded(j.ended)
+	callee.onEnded(j.callee.over)
 	if j.near {
 		_, err = to.open(callee, &f, channel.First)
 	} else if err = to.ch.SendOfOffLoop(channel.NoWait, callee, &f, channel.First); err != nil {
@@ -55,7 +56,7 @@ func (s *Session) Forward(to *Table, event string, headers []codec.Header, cfg S
 		return err
 	}
 	s.duplex = true
-	s.onEnded(j.callerEnded)
+	s.onEnded(j.caller.over)
 	s.SetHandler(&j.caller)
 	s.Resume()
 	return nil
@@ -68,7 +69,6 @@ type joint struct {
 	near           bool // both on one loop
 	left           atomic.Int32
 	caller, callee leg
-	linger         *channel.Timer // owned by the caller's loop
 }
 
 // leg is the Handler of one of the two, and takes what comes there to the other.
@@ -78,6 +78,7 @@ type leg struct {
 	rest     []byte // a chunk that to had no room for
 	passed   int    // chunks
 	choked   bool
+	linger   *channel.Timer // owned by the loop of from
 }
 
 // OnChunk passes a chunk on. One that finds no room is kept, and its session paused.
@@ -147,7 +148,7 @@ func (l *leg) OnChoke(*Session) {
 	l.end(codec.Frame{Kind: codec.KindChoke})
 	if l == &l.j.callee {
 		l.answered()
-		l.on(l.to, l.j.awaitCaller)
+		l.on(l.to, l.other().await)
 	}
 }
 
@@ -158,7 +159,9 @@ func (l *leg) OnError(_ *Session, e *Error) {
 	fromCallee := l == &l.j.callee
 	l.end(l.frameOf(e, fromCallee))
 	if !fromCallee {
-		if !e.Remote {
+		if e.Remote {
+			l.on(l.to, l.other().await)
+		} else {
 			l.on(l.to, l.to.Ignore)
 		}
 		return
@@ -210,36 +213,36 @@ func (l *leg) on(s *Session, f func()) {
 	s.t.ch.Post(f)
 }
 
-// awaitCaller gives a caller that was answered its time to end, too. On its loop.
-func (j *joint) awaitCaller() {
-	s := j.caller.from
-	wait := j.cfg.Linger
+// await gives a side whose other side has ended its time to end, too. On its loop.
+func (l *leg) await() {
+	s, wait := l.from, l.j.cfg.Linger
 	if wait == 0 {
 		wait = defaultLinger
 	}
-	if wait < 0 || j.caller.choked || !s.installed || s.Err() != nil {
+	if wait < 0 || l.choked || !s.installed || s.Err() != nil {
 		return
 	}
-	passed := j.caller.passed
-	j.linger = s.t.ch.NewTimer(func() {
-		if passed != j.caller.passed || s.held { // it is not silent, or not heard
-			passed = j.caller.passed
-			j.linger.Reset(wait)
+	passed := l.passed
+	l.linger = s.t.ch.NewTimer(func() {
+		if passed != l.passed || s.held { // it is not silent, or not heard
+			passed = l.passed
+			l.linger.Reset(wait)
 			return
 		}
-		j.caller.end(codec.Frame{Kind: codec.KindChoke})
+		l.end(codec.Frame{Kind: codec.KindChoke})
 		s.Ignore()
 	})
-	j.linger.Reset(wait)
+	l.linger.Reset(wait)
 }
 
 const defaultLinger = 30 * time.Second
 
-func (j *joint) callerEnded() {
-	if j.linger != nil {
-		j.linger.Stop()
+// over is the end of the session that the leg reads.
+func (l *leg) over() {
+	if l.linger != nil {
+		l.linger.Stop()
 	}
-	j.ended()
+	l.j.ended()
 }
 
 func (j *joint) ended() {

@@ -281,6 +281,30 @@ func TestForwardLinger(t *testing.T) {
 	})
 }
 
+// A worker that never ends a call which its caller has failed is not waited for for good.
+func TestForwardLingerCallee(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		told := newReceiver()
+		pair := func() (net.Conn, net.Conn) { a, b := channel.Pair(channel.Script{}); return a, b }
+		c := newChain(t, codec.V1, pair, func(s *session.Session) { s.SetHandler(told) })
+		s := c.open(t)
+		if err := s.Fail(42, 17, "given up"); err != nil {
+			t.Fatal(err)
+		}
+		pass(29 * time.Second)
+		if c.ended.Load() != 0 {
+			t.Error("the call has ended, want it to wait")
+		}
+		pass(2 * time.Second)
+		if _, err := s.Recv(t.Context()); err != io.EOF {
+			t.Errorf("Recv() = %v, want io.EOF", err)
+		}
+		if n := c.engine.Stats().Open; n != 0 || c.ended.Load() != 1 {
+			t.Errorf("%d sessions are open at the worker, want none", n)
+		}
+	})
+}
+
 // What comes before a worker is found is kept, and passed on in order.
 func TestForwardLater(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
