@@ -33,7 +33,7 @@ func (p *program) appCommand() *cobra.Command {
 		Args:    cobra.NoArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(p.appList(), p.appUpload(), p.appView(), p.appStart(), p.appPause(), p.appRestart(), p.appRemove(),
+	cmd.AddCommand(p.appList(), p.appUpload(), p.appView(), p.appStart(), p.appPause(), p.appRestart(), p.appControl(), p.appRemove(),
 		p.profileCommand(), p.crashlogCommand())
 	return cmd
 }

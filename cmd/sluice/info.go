@@ -16,17 +16,22 @@ import (
 func (p *program) infoCommand() *cobra.Command {
 	l := &link{p: p}
 	cmd := &cobra.Command{
-		Use:     "info [flags] SERVICE",
+		Use:     "info [flags] [SERVICE]",
 		GroupID: groupCalls,
 		Short:   "Print what a service is: endpoints, methods, and an application's pool",
 		Long: `Info prints the version of a service, where it listens, and its methods: what a caller may
 send behind the call, and what the service answers. Of an application it prints also its
-queue, its pool of workers, and its timings in milliseconds.`,
-		Example: `  sluice info storage
+queue, its pool of workers, and its timings in milliseconds. Without a SERVICE it prints a
+line for each application.`,
+		Example: `  sluice info
+  sluice info storage
   sluice info echo --json`,
-		Args: cobra.ExactArgs(1),
+		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return l.run(cmd.Context(), func(ctx context.Context, c *service.Client) error {
+				if len(args) == 0 {
+					return p.printApps(ctx, c, l.json)
+				}
 				f, err := findService(ctx, c, args[0])
 				if err != nil {
 					return err

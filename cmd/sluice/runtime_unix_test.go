@@ -178,6 +178,11 @@ func TestRuntime(t *testing.T) {
 		{args: words("ls"), out: "SERVICE*echo*locator*logging*node*storage*\n"},
 		{args: words("info storage"), out: "service:   storage\nversion:   1\nendpoints: 127.0.0.1:*METHOD*read*value*\n"},
 		{args: words("info echo"), out: "service:   echo\n*enqueue*stream*stream*pool:*queue:*\n"},
+		{args: words("info"), out: "APP *STATE *\necho *running *0 *0 *1 *10 *0 *\n"},
+		{args: words("app control echo 3")},
+		{args: words("app control echo many"), exit: exitUsage, err: "no number of workers"},
+		{args: words("app control storage 1"), exit: exitLocal, err: "no method"},
+		{args: words("call node info echo"), out: "*\"total:spawned\":3*\n"},
 		{args: words("info nobody"), exit: exitRemote, err: "[10, 1]"},
 		{args: words("app list"), out: "APP *STATE*UPLOADED\necho*running*no\n"},
 		{args: words("group set any echo=3 nobody=0")},
@@ -194,7 +199,7 @@ func TestRuntime(t *testing.T) {
 	} {
 		s.check(t)
 	}
-	for _, args := range []string{"ls --json", "info echo --json", "app list --json", "ping --count 1 --json"} {
+	for _, args := range []string{"ls --json", "info echo --json", "info --json", "app list --json", "ping --count 1 --json"} {
 		if r := sluice(t, "", words(args)...); r.exit != 0 || !json.Valid([]byte(r.out)) {
 			t.Errorf("sluice %s = %+v, want JSON", args, r)
 		}
