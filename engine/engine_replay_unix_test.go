@@ -1,0 +1,69 @@
+//go:build unix
+
+package engine_test
+
+import (
+	"bytes"
+	"encoding/hex"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/sluice-rpc/sluice/codec"
+	"github.com/sluice-rpc/sluice/engine"
+)
+
+// What was recorded of a live application and its clients happens again, byte for byte but
+// for the headers of a trace, through the whole engine.
+func TestAppReplay(t *testing.T) {
+	emptyTemp(t)
+	r := run(t, engine.Config{Apps: []engine.Source{echoSource("echo", "captured")}})
+	for _, file := range []string{"core-app-service.txt", "core-app-headers.txt"} {
+		for _, list := range conversations(t, file, "echo") {
+			// The live runtime closes when control ends, ours answers; see TestControl.
+			if n := len(list); list[n-1].closed {
+				list = list[:n-2]
+			}
+			const info = 5 // the session of the answer that has times in it
+			for i, l := range list {
+				var m codec.Message
+				if n, _ := codec.NewScanner(codec.V1, codec.Limits{}).Next(l.bytes, &m); n > 0 && m.Session == info && !l.toService && m.Type == codec.V1Value && m.NumArgs == 1 && m.Payload == nil {
+					list[i].leftOut = true
+				}
+			}
+			c := r.service(t, "echo")
+			replay(t, c.rawWorker, list)
+			_ = c.Close()
+		}
+	}
+}
+
+// The graphs of node and applications are those of the C++ runtime, byte for byte.
+func TestGoldenGraphs(t *testing.T) {
+	emptyTemp(t)
+	text, err := os.ReadFile("../codec/testdata/golden/frames.tsv")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := run(t, engine.Config{Apps: []engine.Source{echoSource("app", "echo")}})
+	for _, name := range []string{"app", "node"} {
+		lines := strings.Split(string(text), "\n")
+		i := slices.IndexFunc(lines, func(l string) bool { return strings.HasPrefix(l, "v1\tgraph "+name+"\t") })
+		if i < 0 {
+			t.Fatalf("there is no graph of %s", name)
+		}
+		want, err := hex.DecodeString(strings.Split(lines[i], "\t")[2])
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := callerOf(t, r.Endpoint(), codec.V1)
+		reader := codec.NewReader(c.wantOK(0, name))
+		reader.Skip() // endpoints
+		reader.Skip() // version
+		if got := reader.Raw(); !bytes.Equal(got, want) {
+			t.Errorf("the graph of %s is\n%x, want\n%x", name, got, want)
+		}
+		_ = c.Close()
+	}
+}
