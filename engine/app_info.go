@@ -40,6 +40,7 @@ type AppInfo struct {
 	Spawned   uint64
 	Crashed   uint64
 	Slaves    []AppSlave // by uuid
+	Strangers uint64     // connections at the workers' socket that were closed: too many, or without the right handshake; not sent
 }
 
 // AppSlave is what an AppInfo tells of a slave.
@@ -70,6 +71,7 @@ func (a *App) Info() AppInfo {
 	i := AppInfo{
 		Uptime: now.Sub(a.began), Profile: p.profile.Name,
 		Accepted: p.accepted, Rejected: p.rejected, Spawned: p.spawned, Crashed: p.crashed,
+		Strangers:  a.lobby.refused(),
 		QueueLimit: max(p.profile.QueueLimit, 0), QueueDepth: p.queue.depth, PoolLimit: p.profile.PoolLimit,
 	}
 	if first := p.queue.first; first != nil {

@@ -36,6 +36,16 @@
 // last lines are kept for the error of a slave that fails. On our side a slave costs a few
 // goroutines and one thread.
 //
+// # An application
+//
+// An [App] is a queue of requests and a pool of slaves that share one socket. [App.Enqueue]
+// joins a client's session with one of the slave that has least to do, on the loop of the
+// client and without a goroutine; without a free slave it waits its turn. What is to be
+// done (who gets a request, when the pool grows, shrinks, or waits after failures) is
+// decided by pool, which is pure; the App carries it out. A request is always answered: by
+// its worker, or by an error in the client's dialect that says why not. One that its slave
+// did not get goes back to its place in the queue; one that it got is not repeated.
+//
 // # Nothing is left
 //
 // A slave is gone when its whole process group is dead and reaped, its sessions have
