@@ -84,6 +84,8 @@ func tooLarge(t *testing.T) {
 			"payload":      {Kind: codec.KindChunk, Payload: long},
 			"text":         {Kind: codec.KindInvoke, Text: string(long)},
 			"arguments":    {Kind: codec.KindCall, Args: long},
+			"argument":     {Kind: codec.KindCall, Args: codec.Args("name", long).Bytes()},
+			"nested":       {Kind: codec.KindCall, Args: codec.Args([][]byte{long}, "name").Bytes()},
 			"frame":        {Kind: codec.KindError, Text: string(long[:1000]), Headers: []codec.Header{header(99), header(1)}, Args: long[:1000]},
 			"headers":      {Kind: codec.KindHeartbeat, Headers: []codec.Header{header(1), header(1), header(1)}},
 			"header bytes": {Kind: codec.KindHeartbeat, Headers: []codec.Header{header(50), header(50)}},
@@ -102,6 +104,14 @@ func tooLarge(t *testing.T) {
 		}
 		if m := w.mustNext(); m.Session != 9 || len(m.Payload) != 1000 {
 			t.Errorf("session %d with %d bytes came first", m.Session, len(m.Payload))
+		}
+		// The largest payload does not come alone: there are names with it.
+		call := &codec.Frame{Kind: codec.KindCall, Session: 10, Args: codec.Args("name", long[:1000]).Bytes()}
+		if err := s.SendOffLoop(t.Context(), call); err != nil {
+			t.Errorf("an argument as large as it may be: %v", err)
+		}
+		if m := w.mustNext(); m.Session != 10 || len(m.Args) != len(call.Args) {
+			t.Errorf("session %d with %d bytes came, want the call", m.Session, len(m.Args))
 		}
 		if got := s.queuedSoon(); got != 0 {
 			t.Errorf("%d bytes are queued, want 0", got)

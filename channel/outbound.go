@@ -126,7 +126,7 @@ func (c *Channel) check(f *codec.Frame, size int) error {
 		panic("channel: no frame of " + f.Kind.String())
 	}
 	l := &c.cfg.Limits
-	if m := l.MaxPayloadBytes; len(f.Payload) > m || len(f.Args) > m || len(f.Text) > m {
+	if m := l.MaxPayloadBytes; len(f.Payload) > m || len(f.Text) > m || len(f.Args) > m && !argsFit(f.Args, m) {
 		return ErrTooLarge
 	}
 	if size > l.MaxFrameBytes || len(f.Headers) > l.MaxHeaders {
@@ -140,6 +140,24 @@ func (c *Channel) check(f *codec.Frame, size int) error {
 		return ErrTooLarge
 	}
 	return nil
+}
+
+// argsFit reports whether each value of a large argument array has at most limit bytes; how
+// large all of it may be is for the frame's limit to say.
+func argsFit(args []byte, limit int) bool {
+	r := codec.NewReader(args)
+	for r.Len() > 0 {
+		size := 0
+		if r.Peek() == codec.RawValue {
+			size = len(r.Bytes())
+		} else {
+			size = len(r.Raw())
+		}
+		if size > limit {
+			return false
+		}
+	}
+	return r.Err() == nil
 }
 
 // refusal is why the loop's frames are not taken at all; nil if they may be.

@@ -108,7 +108,7 @@ func (s step) check(t *testing.T) {
 	t.Helper()
 	r := sluice(t, s.stdin, s.args...)
 	if r.exit != s.exit || !matches(r.out, s.out) || !strings.Contains(r.err, s.err) {
-		t.Errorf("sluice %q = %+v, want %+v", s.args, r, s)
+		t.Errorf("sluice %q = %.2000v, want %.2000v", s.args, r, s)
 	}
 }
 
@@ -170,9 +170,12 @@ func TestRuntime(t *testing.T) {
 		{args: words(`call storage find users ["admin"]`), out: "[\"alice\"]\n"},
 		{args: words("storage write users bin -"), stdin: random},
 		{args: words("storage read users bin"), out: random},
+		{args: words("storage write users big -"), stdin: strings.Repeat("x", maxBlobBytes)},
+		{args: words("storage read users big"), out: strings.Repeat("x", maxBlobBytes)},
+		{args: words("storage write users big -"), stdin: strings.Repeat("x", maxBlobBytes+1), exit: exitLocal, err: "stdin has more than 16 MiB"},
 		{args: words(`storage write --pack users doc {"a":1}`)},
 		{args: words("storage read --unpack users doc"), out: "{\"a\":1}\n"},
-		{args: words("storage rm users alice bin doc nobody")},
+		{args: words("storage rm users alice bin big doc nobody")},
 		{args: words("storage read users alice"), exit: exitRemote, err: "[12, 2]"},
 
 		{args: words("ls"), out: "SERVICE*echo*locator*logging*node*storage*\n"},
