@@ -83,6 +83,12 @@ func answerOfWorker(lost *channel.CloseError) *answer {
 		return answerDied
 	case channel.CodeDisowned:
 		return answerSilent
+	case channel.CodeTerminated: // v0 clients are told what the worker said
+		if lost.Reason != "" {
+			left := *answerLeft
+			left.messageV0 = lost.Reason
+			return &left
+		}
 	}
 	return answerLeft
 }
