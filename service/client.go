@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 
@@ -59,7 +60,7 @@ func Connect(ctx context.Context, cfg Config) (*Client, error) {
 		err = c.locator.service.Connect(ctx)
 	}
 	if err != nil {
-		_ = c.Close(ctx)
+		_ = c.Close(context.WithoutCancel(ctx)) // there is nothing to drain
 		return nil, err
 	}
 	return c, nil
@@ -85,7 +86,8 @@ func parseAll(texts []string) ([]Endpoint, error) {
 }
 
 // Service returns the service of that name, any version, one connection; the same at each
-// call. It connects when it is called. A name that cannot be is told by the calls.
+// call, until it is closed. It connects when it is called. A name that cannot be is told by
+// the calls.
 func (c *Client) Service(name string) *Service {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -93,7 +95,7 @@ func (c *Client) Service(name string) *Service {
 }
 
 func (c *Client) serviceLocked(name string) *Service {
-	if s := c.named[name]; s != nil {
+	if s := c.named[name]; s != nil && (c.closed || !s.isClosed()) {
 		return s
 	}
 	s, err := c.makeLocked(ServiceConfig{Name: name})
@@ -102,6 +104,22 @@ func (c *Client) serviceLocked(name string) *Service {
 	}
 	c.named[name] = s
 	return s
+}
+
+// Services returns the services of those names when all of them are connected, which they
+// do at the same time. The error is that of all that are not.
+func (c *Client) Services(ctx context.Context, names ...string) ([]*Service, error) {
+	list, errs := make([]*Service, len(names)), make([]error, len(names))
+	var wg sync.WaitGroup
+	for i, name := range names {
+		list[i] = c.Service(name)
+		wg.Go(func() { errs[i] = list[i].Connect(ctx) })
+	}
+	wg.Wait()
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	return list, nil
 }
 
 // NewService returns a new Service, which has nothing but the locator in common with
@@ -117,6 +135,7 @@ func (c *Client) makeLocked(cfg ServiceConfig) (*Service, error) {
 		return nil, fmt.Errorf("service %q: the client is closed: %w", cfg.Name, ErrClosed)
 	}
 	c.all = slices.DeleteFunc(c.all, (*Service).isClosed)
+	maps.DeleteFunc(c.named, func(_ string, s *Service) bool { return s.isClosed() })
 	if len(c.all) >= MaxServices {
 		return nil, fmt.Errorf("service %q: %d services are there: close some", cfg.Name, MaxServices)
 	}

@@ -317,6 +317,43 @@ func TestDiscard(t *testing.T) {
 	})
 }
 
+// TestStreamFailed has the service fail a stream: nothing more is said, and nothing kept.
+func TestStreamFailed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCloud(t, false)
+		peers := rawEcho(t, c)
+		s := c.client(nil).Service("echo")
+		var stream *service.Stream
+		done := do(func() (err error) { stream, err = s.Open(t.Context(), "enqueue", codec.Args("e")); return err })
+		peer := <-peers
+		peer.want(1, 4, "e")
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+		peer.call(1, codec.V1Error, []any{service.CategoryOverseer, 1}, "the queue is full")
+		_, err := stream.Recv(t.Context())
+		if !service.Is(err, service.CategoryOverseer, service.OverseerQueueIsFull) {
+			t.Errorf("Recv() = %v, want the service's error", err)
+		}
+		synctest.Wait()
+		if _, err := stream.Write([]byte("x")); !errors.Is(err, session.ErrClosed) {
+			t.Errorf("Write() = %v, want ErrClosed", err)
+		}
+		stream.Discard()
+		peer.wantNoMore(t)
+		if done = do(func() (err error) { stream, err = s.Open(t.Context(), "enqueue", codec.Args("f")); return err }); <-done != nil {
+			t.Fatal("Open() failed")
+		}
+		peer.want(2, 4, "f")
+		if err := stream.Fail(43, 7, "enough"); err != nil {
+			t.Errorf("Fail() = %v", err)
+		}
+		if text := peer.wantError(2, 43, 7); text != "enough" || stream.Session().ID() != 2 {
+			t.Errorf("Fail() sent %q on %d", text, stream.Session().ID())
+		}
+	})
+}
+
 func TestStreamLost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCloud(t, false)

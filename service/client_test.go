@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"slices"
 	"strings"
 	"sync"
@@ -11,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/sluice-rpc/sluice/channel"
 	"github.com/sluice-rpc/sluice/codec"
 	"github.com/sluice-rpc/sluice/service"
 	"github.com/sluice-rpc/sluice/session"
@@ -232,6 +234,11 @@ func TestFailFast(t *testing.T) {
 		synctest.Wait()
 		reply, err := s.Call(t.Context(), "echo", codec.Args("x"))
 		wantString(t, reply, err, "x")
+		c.cut("a:1")
+		synctest.Wait()
+		_, err = s.Call(t.Context(), "echo", codec.Args("x"))
+		wantError[*service.ResolveError](t, err)
+		wantError[*channel.CloseError](t, err)
 	})
 }
 
@@ -391,4 +398,82 @@ func TestConnectNoLocator(t *testing.T) {
 			t.Error("Connect() took a locator that makes no sense")
 		}
 	})
+}
+
+func TestServices(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCloud(t, false)
+		c.add("a", echo(false))
+		c.add("w", who("w", nil))
+		client := c.client(nil)
+		list, err := client.Services(t.Context(), "echo", "who")
+		if err != nil || len(list) != 2 || list[0].State() != service.Connected || list[1].Name() != "who" {
+			t.Errorf("Services() = %v, %v, want both connected", list, err)
+		}
+		if _, err := client.Services(t.Context(), "echo", "nobody"); err == nil || !strings.Contains(err.Error(), "nobody") {
+			t.Errorf("Services() = %v, want the error of nobody", err)
+		}
+		if err := list[0].Close(t.Context()); err != nil {
+			t.Errorf("Close() = %v", err)
+		}
+		s := client.Service("echo")
+		reply, err := s.Call(t.Context(), "echo", codec.Args("x"))
+		wantString(t, reply, err, "x")
+		if s == list[0] {
+			t.Error("Service() returned one that is closed")
+		}
+		api, err := s.API(t.Context())
+		if _, ok := api.ByName("echo"); !ok || err != nil || s.Dialect() != codec.V1 || s.Stage() != service.StageNone {
+			t.Errorf("API() = %v, %v", api, err)
+		}
+		if e, err := s.Endpoints(t.Context()); err != nil || !slices.Equal(e, []service.Endpoint{at("a")}) {
+			t.Errorf("Endpoints() = %v, %v", e, err)
+		}
+		if s.Close(t.Context()); client.Locator().State() != service.Connected {
+			t.Error("the end of a Service ended the locator")
+		}
+		if _, err := s.API(t.Context()); !errors.Is(err, service.ErrClosed) {
+			t.Errorf("API() = %v, want ErrClosed", err)
+		}
+	})
+}
+
+// TestAttachedAndGone has a service that closes each connection at once: tries go on with
+// a back-off, and a call gets an answer by its deadline.
+func TestAttachedAndGone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCloud(t, false)
+		c.add("a", echo(false))
+		c.host("a:1", func(conn net.Conn) { _ = conn.Close() })
+		s := c.client(func(cfg *service.Config) { cfg.CallTimeout = 10 * time.Minute }).Service("echo")
+		if _, err := s.Call(t.Context(), "echo", codec.Args("x")); err == nil {
+			t.Error("Call() gave no error")
+		}
+		time.Sleep(10 * time.Minute)
+		synctest.Wait()
+		if n := len(c.dialledTo("a:1")); n > 200 {
+			t.Errorf("%d connections in ten minutes, want a back-off", n)
+		}
+	})
+}
+
+// TestErrorTexts compares what people read.
+func TestErrorTexts(t *testing.T) {
+	tries := []service.Try{{Stage: service.StageResolve, Err: io.EOF}, {Stage: service.StageDial, Endpoint: at("a"), Err: io.ErrUnexpectedEOF}}
+	for err, want := range map[error]string{
+		&service.ResolveError{Name: "s", Tries: tries}:                                     `service "s": no connection: resolve: EOF; dial a:1: unexpected EOF`,
+		&service.ResolveError{Name: "s", Tries: tries[:1], Err: context.Canceled}:          `service "s": no connection: context canceled: resolve: EOF`,
+		&service.VersionError{Name: "s", Have: 2, Want: 1}:                                 `service "s" has version 2, want 1 (0 takes any)`,
+		&service.MethodError{Service: "s", Method: "m"}:                                    `service "s" has no method "m", nor any other`,
+		&service.MethodError{Service: "s", Method: "m", Names: []string{"a", "b"}}:         `service "s" has no method "m"; there are: a, b`,
+		&service.MethodError{Service: "s", Method: "m", Hint: "never answers: use Notify"}: `service "s": method "m" never answers: use Notify`,
+		&service.ReplyError{Service: "s", Method: "m", Err: io.EOF}:                        `service "s": the answer of "m": EOF`,
+	} {
+		if err.Error() != want {
+			t.Errorf("Error() = %q, want %q", err, want)
+		}
+	}
+	if err := error(&service.ResolveError{Tries: tries}); !errors.Is(err, io.ErrUnexpectedEOF) || service.Errno(err) != 0 {
+		t.Error("a ResolveError does not wrap its causes")
+	}
 }

@@ -33,9 +33,9 @@ type Config struct {
 	// MaxPending is how many callers of one service may wait for its connection. If zero,
 	// 1000. If negative, no limit.
 	MaxPending int
-	// FailFast has callers wait for the try that is under way but not behind one that
-	// failed: they get its error until there is a connection. Otherwise they wait through
-	// MaxConnects tries.
+	// FailFast has callers wait for the try that is under way but not for one that is put
+	// off, behind a failure or a loss: they get the cause of that. Otherwise they wait
+	// through MaxConnects tries.
 	FailFast bool
 	// MaxConnects is how many times in a row a connection is tried, each time at all
 	// endpoints, before those who wait get the error; the next call begins anew. An answer
@@ -106,7 +106,8 @@ type ServiceConfig struct {
 	// Headers, if set, returns more headers for a call of v1, for example authorization.
 	// They are copied.
 	Headers func(ctx context.Context, method string) []codec.Header
-	// OnState, if set, is told of each change of a connection's state; see BaseConfig.
+	// OnState, if set, is told of each change of a connection's state, see BaseConfig; of
+	// several connections at the same time, if calls are balanced.
 	OnState func(c Change)
 }
 

@@ -101,8 +101,8 @@ func (l *line) joinLocked(patient bool) (*flight, error) {
 	switch f := l.flight; {
 	case l.closed:
 		return nil, &ResolveError{Name: l.name, Err: cmp.Or(l.closeErr, ErrClosed)}
-	case f != nil && !patient && f.attempts > 0 && l.base.Stage() == StageWait:
-		return nil, l.failedLocked(f, nil)
+	case f != nil && !patient && l.base.Stage() == StageWait:
+		return nil, l.putOffLocked(f)
 	case l.pending >= l.cfg.MaxPending:
 		l.counts.refused++
 		return nil, l.failedLocked(f, ErrTooManyPending)
@@ -113,7 +113,7 @@ func (l *line) joinLocked(patient bool) (*flight, error) {
 }
 
 // failedLocked is the error of a caller that waited for f.
-func (l *line) failedLocked(f *flight, cause error) error {
+func (l *line) failedLocked(f *flight, cause error) *ResolveError {
 	e := &ResolveError{Name: l.name, Err: cause}
 	if f == nil {
 		return e
@@ -125,10 +125,23 @@ func (l *line) failedLocked(f *flight, cause error) error {
 	return e
 }
 
+// putOffLocked is the error of a caller that does not wait for the next try of f: how the
+// last ones failed, or else the loss that it is put off for.
+func (l *line) putOffLocked(f *flight) *ResolveError {
+	e := l.failedLocked(f, nil)
+	if lost := l.base.Err(); len(e.Tries) == 0 && lost != nil {
+		e.Tries = []Try{{Stage: StageWait, Err: lost}}
+	}
+	return e
+}
+
 // startLocked begins to connect after a while.
 func (l *line) startLocked(wait time.Duration) {
 	f := &flight{wake: make(chan struct{})}
 	l.flight = f
+	if wait > 0 {
+		l.base.setStage(StageWait)
+	}
 	l.wg.Go(func() { l.fly(f, wait) })
 }
 

@@ -120,7 +120,27 @@ func TestSpreadFailOver(t *testing.T) {
 			t.Errorf("Call() = %v, want a try for each", err)
 		}
 		c.serve("a:1", who("a", nil))
+		time.Sleep(time.Hour)
 		wantCounts(t, ask(t, s, 3), map[string]int{"a": 3})
+	})
+}
+
+// TestSpreadAway does not wait for an instance that was lost and may come back.
+func TestSpreadAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCloud(t, false)
+		s := spreadOf(t, c, []string{"a", "b"}, func(cfg *service.Config, sc *service.ServiceConfig) {
+			cfg.Backoff = service.Backoff{Base: time.Hour, Max: time.Hour}
+			sc.Balance.Policy = service.PreferFirst
+		})
+		wantCounts(t, ask(t, s, 2), map[string]int{"a": 2})
+		c.cut("a:1")
+		synctest.Wait()
+		began := time.Now()
+		wantCounts(t, ask(t, s, 2), map[string]int{"b": 2})
+		if took := time.Since(began); took > 0 {
+			t.Errorf("the calls took %v, want no wait for a", took)
+		}
 	})
 }
 
