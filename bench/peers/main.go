@@ -29,6 +29,8 @@ func main() {
 	switch role {
 	case "run":
 		err = runMain(args)
+	case "app":
+		err = appMain(args)
 	case "server":
 		err = serverMain(args)
 	case "client":

@@ -21,6 +21,7 @@ var peers = []peer{
 	{"sluice-v1", &v1Wire, serveWorkers(v1Wire.dialect)},
 	{"sluice-table", &tableWire, serveTables},
 	{"relay", &v1Wire, serveRelay},
+	{"engine", &appWire, serveEngine},
 }
 
 func findPeer(name string) (*peer, error) {
