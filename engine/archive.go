@@ -18,8 +18,8 @@ import (
 // PackageLimits bounds the package of an application. In each field zero means the
 // default and a negative number means no limit.
 type PackageLimits struct {
-	// MaxPackedBytes bounds the archive in the storage. If zero, 16 MiB, which is what one
-	// call to the storage service can carry.
+	// MaxPackedBytes bounds the archive in the storage. If zero, 64 MiB. What is larger than
+	// 16 MiB no client can send to the storage service; Source.Path and Deploy can.
 	MaxPackedBytes int64
 	// MaxBytes bounds the files together. If zero, 512 MiB.
 	MaxBytes int64
@@ -28,7 +28,7 @@ type PackageLimits struct {
 }
 
 func (l *PackageLimits) setDefaults() {
-	orBytes(&l.MaxPackedBytes, 16<<20)
+	orBytes(&l.MaxPackedBytes, 64<<20)
 	orBytes(&l.MaxBytes, 512<<20)
 	orCount(&l.MaxFiles, 20_000)
 }

@@ -188,7 +188,9 @@ func (e *Engine) launchAll(ctx context.Context) {
 		places <- struct{}{}
 		all.Go(func() {
 			defer func() { <-places }()
-			_ = e.launch(ctx, t) // logged, and in the application's info
+			if err := e.launch(ctx, t); err != nil && t.spooled == nil { // else it was logged
+				e.log.Error("engine: an application is not started", "app", t.name, "err", err)
+			}
 		})
 	}
 	for i := range e.cfg.Apps {

@@ -415,6 +415,45 @@ func TestBroken(t *testing.T) {
 	}
 }
 
+// A client installs an application as the tools of the live runtimes do: by the storage.
+// What it writes there cannot lead the engine out of its directory.
+func TestInstall(t *testing.T) {
+	emptyTemp(t)
+	dir := t.TempDir()
+	r := run(t, engine.Config{Dir: dir})
+	p := echoPackage(t, "echo")
+	store := r.service(t, "storage")
+	for _, name := range []string{"plain", "packed", "../../evil"} {
+		blob := p.ArchiveBlob
+		if name == "packed" {
+			blob = codec.AppendRaw(nil, blob)
+		}
+		store.wantOK(1, "apps", name, blob, []string{"app"})
+		store.wantOK(1, "manifests", name, p.ManifestBlob, []string{"app"})
+	}
+	node := r.service(t, "node")
+	for _, name := range []string{"plain", "packed"} {
+		node.wantOK(startApp, name, "default")
+		c := r.service(t, name)
+		c.wantEcho(0, "event")
+		_ = c.Close()
+	}
+	list := codec.AppendMapHeader(nil, 1)
+	list = codec.AppendString(codec.AppendString(list, "../../evil"), "default")
+	store.wantOK(1, "runlists", "default", list, []string{"runlist"})
+	_, _ = store.Close(), node.Close()
+	if err := r.stop(); err != nil {
+		t.Fatal(err)
+	}
+	r = run(t, engine.Config{Dir: dir})
+	if got := r.List(); len(got) > 0 {
+		t.Errorf("List() = %q, want that the bad name is refused", got)
+	}
+	if left := names(t, filepath.Dir(dir)); slices.Contains(left, "evil") {
+		t.Errorf("ReadDir() = %q, want nothing outside of the state", left)
+	}
+}
+
 // A worker that dies leaves a crash log in the storage.
 func TestCrashlog(t *testing.T) {
 	emptyTemp(t)

@@ -46,9 +46,6 @@ type tenant struct {
 // node). ctx bounds the wait only. The application is started again by every Engine of the
 // same Config.Dir until PauseApp. It is for a running Engine.
 func (e *Engine) StartApp(ctx context.Context, name, profile string) error {
-	if err := checkAppName(name); err != nil {
-		return nodeError(service.NodeUncaughtSpool, "%v", err)
-	}
 	if s := e.State(); s != EngineRunning { // launchAll comes first
 		return nodeError(service.NodeNotRunning, "the engine is %s", s)
 	}
@@ -88,6 +85,9 @@ func (e *Engine) launch(ctx context.Context, t *tenant) error {
 // admit gives a tenant its place, if need be that of a broken one; or returns the one
 // before it that is still stopping.
 func (e *Engine) admit(t *tenant) (before *tenant, err error) {
+	if err := checkAppName(t.name); err != nil { // also from the storage, where anybody writes
+		return nil, nodeError(service.NodeUncaughtSpool, "%v", err)
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if s := e.state.State(); s != EngineStarting && s != EngineRunning {
