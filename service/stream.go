@@ -39,7 +39,7 @@ func (s *Service) Open(ctx context.Context, method string, args codec.Arguments)
 	if err := args.Err(); err != nil {
 		return nil, fmt.Errorf("service %q: arguments of %q: %w", s.cfg.Name, method, err)
 	}
-	headers := s.headers(ctx, method)
+	whole := ctx // of the stream: its deadline is what the service is told
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
 	var stream *Stream
@@ -51,7 +51,7 @@ func (s *Service) Open(ctx context.Context, method string, args codec.Arguments)
 		if err != nil {
 			return Neutral, err
 		}
-		stream, err = s.open(ctx, l, m, args.Bytes(), headers)
+		stream, err = s.open(ctx, l, m, args.Bytes(), s.headers(whole, method))
 		if err != nil {
 			return outcomeOf(err), err
 		}
