@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/sluice-rpc/sluice/codec"
 	"github.com/sluice-rpc/sluice/engine"
@@ -83,6 +84,45 @@ func TestSweep(t *testing.T) {
 	}
 	for _, r := range []*running{first, second} {
 		r.service(t, "storage").wantOK(1, "c", "k", "v")
+	}
+}
+
+// So are the directories of sockets at which nobody listens, once they are old enough.
+func TestSweepSockets(t *testing.T) {
+	emptyTemp(t)
+	old := time.Now().Add(-time.Hour)
+	for i, c := range []struct {
+		dead bool
+		at   time.Time
+		left bool
+	}{{true, old, false}, {false, old, true}, {true, time.Now(), true}} {
+		dir := filepath.Join(os.TempDir(), fmt.Sprintf("sluice-%d", i))
+		socket := filepath.Join(dir, "engine.sock")
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		ln, err := net.Listen("unix", socket)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ln.(*net.UnixListener).SetUnlinkOnClose(false)
+		if c.dead {
+			_ = ln.Close()
+		}
+		if err := os.Chtimes(socket, c.at, c.at); err != nil {
+			t.Fatal(err)
+		}
+		r := run(t, engine.Config{})
+		if _, err := os.Lstat(dir); (err == nil) != c.left {
+			t.Errorf("%+v: Lstat() = %v after the start of an engine", c, err)
+		}
+		if err := r.stop(); err != nil {
+			t.Errorf("Run() = %v, want nil", err)
+		}
+		_ = ln.Close()
+		if err := os.RemoveAll(dir); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
