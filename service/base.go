@@ -32,7 +32,8 @@ type BaseConfig struct {
 	// are looked up, and each of their addresses is dialled in turn.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 	// OnState, if set, is told of each change of the state, in order and one at a time. It
-	// is called by a loop or by whoever calls Connect or Close, and must not block.
+	// is called by a loop or by whoever calls Connect or Close. It must not block, which
+	// Close does.
 	OnState func(c Change)
 	// Logger. If nil, slog.Default().
 	Logger *slog.Logger

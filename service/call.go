@@ -136,6 +136,7 @@ func (s *Service) exchange(ctx context.Context, l lease, c *session.Call) (*Repl
 	case <-ctx.Done():
 		if !isClosed(a.done) {
 			sess.Channel().Post(sess.Ignore)
+			s.revoke(ctx, l, sess)
 			s.counts.abandoned.Add(1)
 			return nil, &session.Error{Message: "no answer in time", Err: context.Cause(ctx)}
 		}
@@ -147,6 +148,22 @@ func (s *Service) exchange(ctx context.Context, l lease, c *session.Call) (*Repl
 		return nil, a.err
 	}
 	return &Reply{args: a.args}, nil
+}
+
+// canceled is ECANCELED on the systems that runtimes live on.
+const canceled = 125
+
+// revoke tells the service that a call was given up, if there is room for that right now:
+// ctx has ended. The number it is told on is new, and later answers to the call are
+// dropped (protocol: dispatch trees, control messages).
+func (s *Service) revoke(ctx context.Context, l lease, given *session.Session) {
+	m, ok := l.resolved.API.Control("revoke")
+	if !ok || !s.client.Revoke || s.dialect == codec.V0 {
+		return
+	}
+	args := codec.Args(given.ID(), []any{CategorySystem, canceled})
+	c := session.Call{Name: m.Name, Type: m.ID, Args: args.Bytes(), Rx: session.Primitive}
+	_, _ = l.table.CallOffLoop(ctx, &c, &answer{dialect: s.dialect, done: make(chan struct{})})
 }
 
 // OnChunk is for the session. In v0 a value is packed once more, into a chunk.

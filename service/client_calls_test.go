@@ -444,3 +444,38 @@ func TestV0HasNot(t *testing.T) {
 		}
 	})
 }
+
+// TestRevoke has a caller give up, and the service told if that is wanted.
+func TestRevoke(t *testing.T) {
+	for _, wanted := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			c := newCloud(t, false)
+			ended := make(chan time.Duration, 1)
+			began := time.Now()
+			c.add("a", service.Declaration{Name: "slow", Version: 1, Methods: []service.Handled{
+				{Method: service.Method{ID: 0, Name: "work", Rx: session.Primitive}, Serve: func(ctx context.Context, _ *service.Call) error {
+					select {
+					case <-ctx.Done():
+					case <-time.After(time.Hour):
+					}
+					ended <- time.Since(began)
+					return nil
+				}},
+			}})
+			s := c.client(func(cfg *service.Config) { cfg.Revoke, cfg.CallTimeout = wanted, 2*time.Second }).Service("slow")
+			if _, err := s.Call(t.Context(), "work", codec.Arguments{}); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("Call() = %v, want the deadline", err)
+			}
+			want := time.Hour
+			if wanted {
+				want = 2 * time.Second
+			}
+			if got := <-ended; got != want {
+				t.Errorf("the service worked for %v, want %v", got, want)
+			}
+			if _, err := s.Ping(t.Context()); err != nil || s.Stats().Connects != 1 {
+				t.Errorf("Ping() = %v, on connection %d", err, s.Stats().Connects)
+			}
+		})
+	}
+}

@@ -51,6 +51,10 @@ type Config struct {
 	// every call of v1. Otherwise it is sent with enqueue alone, which is where runtimes
 	// look for it (protocol: headers).
 	TimeoutOnAll bool
+	// Revoke has the service told when the caller of a Call gives up before the answer, by
+	// the control message of that name, if it lists it; a Server of ours then cuts the call
+	// and ends its context. Otherwise it works on for nobody.
+	Revoke bool
 	// Dial connects to an address of network "tcp". If nil, the net package's; see
 	// BaseConfig.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
