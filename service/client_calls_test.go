@@ -195,6 +195,29 @@ func TestRetryIdempotent(t *testing.T) {
 	}
 }
 
+// TestRetryNowhere cuts the connection below a call that may be repeated, for good.
+func TestRetryNowhere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCloud(t, false)
+		peers := rawEcho(t, c)
+		client := c.client(func(cfg *service.Config) { cfg.MaxConnects = 2 })
+		s, err := client.NewService(service.ServiceConfig{Name: "echo", Idempotent: []string{"echo"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		done := do(func() error { _, err := s.Call(t.Context(), "echo", codec.Args("x")); return err })
+		peer := <-peers
+		peer.want(1, 0, "x")
+		c.host("a:1", nil)
+		_ = peer.conn.Close()
+		err = <-done
+		wantError[*service.ResolveError](t, err)
+		if e := wantError[*session.Error](t, err); e.Delivery != session.Unknown {
+			t.Errorf("Call() = %v, want that it may have been carried out", err)
+		}
+	})
+}
+
 // TestRetryNotSent has a call wait behind one that fills the socket, and cuts that.
 func TestRetryNotSent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -3,6 +3,7 @@ package service
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/sluice-rpc/sluice/channel"
 	"github.com/sluice-rpc/sluice/session"
@@ -14,11 +15,12 @@ import (
 func (s *Service) attempt(ctx context.Context, method string, f func(l lease) (Outcome, error)) error {
 	s.counts.calls.Add(1)
 	var tried []*Instance
+	var last error // of the try before
 	for n := 0; ; n++ {
 		l, err := s.acquire(ctx, method, tried)
 		if err != nil {
 			s.counts.failed.Add(1)
-			return err
+			return behind(last, err)
 		}
 		outcome, err := f(l)
 		if err == nil {
@@ -42,7 +44,18 @@ func (s *Service) attempt(ctx context.Context, method string, f func(l lease) (O
 			return err
 		}
 		s.counts.retried.Add(1)
+		last = err
 	}
+}
+
+// behind is the error of a call that got no connection when it was to be repeated: that it
+// may have been carried out must not be lost.
+func behind(last, err error) error {
+	var cut *session.Error
+	if errors.As(last, &cut) && cut.Delivery == session.Unknown {
+		return fmt.Errorf("%w; repeated: %w", last, err)
+	}
+	return err
 }
 
 // pendingOutcome is the Outcome of a stream, which is released when it ends.
