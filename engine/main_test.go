@@ -23,6 +23,7 @@ const roleVar = "ENGINE_TEST_ROLE"
 // roles are what the test program can be. A role that returns exits with 0.
 var roles = map[string]func(){
 	"echo":     func() { serveEcho(newFromArgs()) },
+	"recorded": func() { serveRecorded(newFromArgs()) },
 	"args":     showArgs,
 	"exit":     exitAtOnce,
 	"mute":     func() { select {} },
