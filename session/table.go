@@ -90,7 +90,7 @@ func (c *Config) setDefaults() error {
 		def int
 	}{
 		{&c.MaxSessions, 1024}, {&c.MaxNameBytes, 1 << 10}, {&c.InboxBytes, 256 << 10},
-		{&c.MaxCancels, 1000}, {&c.Extensions.SessionWindow, 1 << 20}, {&c.Extensions.ChannelWindow, 8 << 20}, {&c.MaxStrays, 100_000}, {&c.MaxHeartbeats, 100},
+		{&c.MaxCancels, 1000}, {&c.Extensions.SessionWindow, 4 << 20}, {&c.Extensions.ChannelWindow, 16 << 20}, {&c.MaxStrays, 100_000}, {&c.MaxHeartbeats, 100},
 	} {
 		switch {
 		case *d.p == 0:

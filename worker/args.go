@@ -15,6 +15,10 @@ import (
 const (
 	EnvTokenType = "COCAINE_APP_TOKEN_TYPE" // kind of the token, e.g. "TVM" (v1)
 	EnvTokenBody = "COCAINE_APP_TOKEN_BODY" // the token itself (v1)
+	// EnvEngine has the worker's own uuid as its value if the engine is of our kind: then
+	// the worker offers it extensions. Another engine inherits the variable at most with
+	// the uuid of somebody else.
+	EnvEngine = "SLUICE_ENGINE"
 )
 
 // Token authorizes the application towards secure services (v1 runtimes put it into
@@ -40,7 +44,7 @@ func (t Token) MarshalText() ([]byte, error) { return []byte(t.String()), nil }
 
 // FromArgs returns the configuration that an engine gave this process: the flags
 // --app, --endpoint, --uuid, --locator and --protocol, in any order, as "--key value"
-// or "--key=value", and the token in the environment. Unknown flags are ignored, since
+// or "--key=value", and the token and EnvEngine in the environment. Unknown flags are ignored, since
 // engines may add some. Without --protocol the dialect is v0 (PROTOCOL.md, 6).
 // What is wrong with the flags is reported by New.
 func FromArgs(args []string) Config {
@@ -60,6 +64,7 @@ func FromArgs(args []string) Config {
 		}
 		set(value)
 	}
+	cfg.Sessions.Extensions.Offer = cfg.UUID != "" && os.Getenv(EnvEngine) == cfg.UUID
 	cfg.Token = Token{Type: os.Getenv(EnvTokenType), Body: os.Getenv(EnvTokenBody)}
 	return cfg
 }

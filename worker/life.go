@@ -17,7 +17,8 @@ type events struct{ w *Worker }
 func (e events) OnOpen() {
 	w := e.w
 	w.fire(evOpen)
-	if err := w.ch.Send(&codec.Frame{Kind: codec.KindHandshake, Text: w.cfg.UUID}); err != nil {
+	hello := codec.Frame{Kind: codec.KindHandshake, Text: w.cfg.UUID, Headers: w.t.Offer()}
+	if err := w.ch.Send(&hello); err != nil {
 		w.ch.Fail(&channel.CloseError{Code: channel.CodeBadHandshake, Reason: "the handshake cannot be sent", Err: err})
 		return
 	}

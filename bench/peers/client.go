@@ -16,7 +16,7 @@ type client struct {
 	work          workload
 	network, addr string
 	warm, dur     time.Duration
-	server        int // its process
+	servers       []int // its processes
 	verify        bool
 }
 
@@ -62,7 +62,7 @@ func (c *client) pingPong(r *result) error {
 		return err
 	}
 	took = took[:0]
-	w := openWindow(c.server)
+	w := openWindow(c.servers)
 	if err := trips(c.dur); err != nil {
 		return err
 	}
@@ -114,7 +114,7 @@ func (c *client) echo(r *result) error {
 	if _, err := trips(c.warm); err != nil {
 		return err
 	}
-	w := openWindow(c.server)
+	w := openWindow(c.servers)
 	n, err := trips(c.dur)
 	w.close(r, n, n*uint64(c.work.size))
 	return err
@@ -195,7 +195,7 @@ func (c *client) stream(r *result) error {
 	if err != nil {
 		return err
 	}
-	w := openWindow(c.server)
+	w := openWindow(c.servers)
 	n, err := blocks(c.dur)
 	if err != nil {
 		return err
@@ -226,8 +226,15 @@ func (c *client) verifyAll(r *result) error {
 	if err != nil {
 		return err
 	}
-	w := openWindow(c.server)
+	w := openWindow(c.servers)
 	var chunks, size uint64
+	for _, l := range links {
+		n, err := l.count()
+		if err != nil {
+			return err
+		}
+		chunks += n
+	}
 	var frames []byte
 	for end := time.Now().Add(c.dur); time.Now().Before(end); {
 		for _, l := range links {

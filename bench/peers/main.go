@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/pprof"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -130,7 +131,8 @@ func serverMain(args []string) error {
 	return err
 }
 
-// ready tells whoever started this server where to connect.
+// ready tells whoever started this server where to connect; behind the address may be
+// the numbers of further processes whose CPU counts.
 func ready(addr string) { fmt.Println(readyMark + addr) }
 
 // readyMark is what the line begins with; gnet prints others.
@@ -145,7 +147,7 @@ func clientMain(args []string) error {
 	work := fs.String("w", "W2-64", "workload")
 	fs.DurationVar(&c.dur, "dur", 300*time.Millisecond, "of the measurement")
 	fs.DurationVar(&c.warm, "warm", 80*time.Millisecond, "before it")
-	fs.IntVar(&c.server, "spid", 0, "process of the server, for its CPU clock")
+	server := fs.Int("spid", 0, "process of the server, for its CPU clock")
 	fs.BoolVar(&c.verify, "verify", false, "compare every payload instead of measuring")
 	if err := fs.Parse(args); err != nil {
 		return err
@@ -162,7 +164,16 @@ func clientMain(args []string) error {
 		return fmt.Errorf("%q is more than one workload", *work)
 	}
 	endAfter(c.warm + c.dur + 20*time.Second)
-	c.wire, c.work = p.wire, list[0]
+	c.wire, c.work, c.servers = p.wire, list[0], []int{*server}
+	addr, more, _ := strings.Cut(c.addr, " ") // further processes of the server
+	for _, pid := range strings.Fields(more) {
+		n, err := strconv.Atoi(pid)
+		if err != nil {
+			return err
+		}
+		c.servers = append(c.servers, n)
+	}
+	c.addr = addr
 	r := result{Peer: p.name, Net: c.network, Workload: c.work.name, Verified: c.verify}
 	if err := c.run(&r); err != nil {
 		r.Err = err.Error()

@@ -1,6 +1,10 @@
 package main
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/sluice-rpc/sluice/session"
+)
 
 // A peer is one server in the comparison.
 type peer struct {
@@ -21,7 +25,9 @@ var peers = []peer{
 	{"sluice-v1", &v1Wire, serveWorkers(v1Wire.dialect)},
 	{"sluice-table", &tableWire, serveTables},
 	{"relay", &v1Wire, serveRelay},
-	{"engine", &appWire, serveEngine},
+	{"engine", &appWire, serveEngine(false, session.Extensions{})},
+	{"chain", &appWire, serveEngine(true, session.Extensions{})},
+	{"chain-plain", &appWire, serveEngine(true, session.Extensions{NoCredit: true, NoCancel: true})},
 }
 
 func findPeer(name string) (*peer, error) {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
+	"strings"
 	"syscall"
 
 	"github.com/sluice-rpc/sluice/codec"
@@ -24,44 +26,84 @@ var appWire = func() wire {
 }()
 
 // serveEngine is a whole runtime with one application, whose worker is the one that the
-// relay has: a process of its own behind a unix socket.
-func serveEngine(network, addr string) error {
-	ctx := context.Background()
-	if network != "tcp" {
-		return fmt.Errorf("a runtime listens on tcp, not on %s", network)
+// relay has: a process of its own behind a unix socket. With chain the CPU of the worker
+// counts too. ext are the extensions between the two.
+func serveEngine(chain bool, ext session.Extensions) func(network, addr string) error {
+	return func(network, addr string) error {
+		if network != "tcp" {
+			return fmt.Errorf("a runtime listens on tcp, not on %s", network)
+		}
+		ctx := context.Background()
+		app := engine.Source{Name: "bench", Command: []string{os.Args[0], "app"}, Profile: "bench"}
+		e, err := engine.New(engine.Config{
+			Listen: addr, Apps: []engine.Source{app}, Logger: quiet, Sessions: session.Config{Extensions: ext},
+			Profiles: map[string]engine.Profile{"bench": {Concurrency: 1000, PoolLimit: 1}},
+		})
+		if err != nil {
+			return err
+		}
+		failed := make(chan error, 1)
+		go func() { failed <- e.Run(ctx) }()
+		select {
+		case err := <-failed:
+			return err
+		case <-e.Ready():
+		}
+		found, err := warmUp(ctx, e.Endpoint().String(), app.Name)
+		if err != nil {
+			return err
+		}
+		if chain {
+			found += " " + strings.Join(children(), " ")
+		}
+		ready(found)
+		return <-failed
 	}
-	app := engine.Source{Name: "bench", Command: []string{os.Args[0], "app"}}
-	e, err := engine.New(engine.Config{Listen: addr, Apps: []engine.Source{app}, Logger: quiet})
-	if err != nil {
-		return err
-	}
-	failed := make(chan error, 1)
-	go func() { failed <- e.Run(ctx) }()
-	select {
-	case err := <-failed:
-		return err
-	case <-e.Ready():
-	}
-	c, err := service.Connect(ctx, service.Config{Locators: []string{e.Endpoint().String()}, Logger: quiet})
-	if err != nil {
-		return err
-	}
-	found, err := c.Locator().Resolve(ctx, app.Name)
-	if err != nil {
-		return err
-	}
-	ready(found.Endpoints[0].String())
-	return <-failed
 }
 
-// appMain is the worker of serveEngine. It counts by session: those of all clients are on
-// one connection. A workload of many sessions has more than an application takes at once.
+// warmUp has the application's worker started, and returns where the application is.
+func warmUp(ctx context.Context, locator, app string) (addr string, err error) {
+	c, err := service.Connect(ctx, service.Config{Locators: []string{locator}, Logger: quiet})
+	if err != nil {
+		return "", err
+	}
+	defer c.Close(ctx)
+	s, err := c.Service(app).Open(ctx, "enqueue", codec.Args(event))
+	if err != nil {
+		return "", err
+	}
+	if err := s.Send(ctx, []byte{markEcho}); err != nil {
+		return "", err
+	}
+	if _, err := s.Recv(ctx); err != nil {
+		return "", err
+	}
+	found, err := c.Locator().Resolve(ctx, app)
+	if err != nil {
+		return "", err
+	}
+	return found.Endpoints[0].String(), s.Close()
+}
+
+// children lists the processes that this one has started.
+func children() (pids []string) {
+	tasks, _ := filepath.Glob("/proc/self/task/*/children")
+	for _, file := range tasks {
+		text, _ := os.ReadFile(file)
+		pids = append(pids, strings.Fields(string(text))...)
+	}
+	return pids
+}
+
+// appMain is the worker of serveEngine. All clients come on one connection, so it counts
+// for all of them.
 func appMain(args []string) error {
 	w, err := worker.New(worker.FromArgs(args))
 	if err != nil {
 		return err
 	}
-	w.HandleFunc(event, func(*worker.Session) session.Handler { return &handler{} })
+	h := &handler{}
+	w.HandleFunc(event, func(*worker.Session) session.Handler { return h })
 	return w.Run(context.Background())
 }
 

@@ -31,15 +31,15 @@ type result struct {
 
 // A window is the time of one measurement, with the clocks at its beginning.
 type window struct {
-	server         int
+	servers        []int
 	at             time.Time
 	serverCPU, own float64
 	busy           float64
 }
 
-func openWindow(server int) window {
-	w := window{server: server, busy: busySeconds()}
-	w.serverCPU, w.own = cpuSeconds(server), cpuSeconds(os.Getpid())
+func openWindow(servers []int) window {
+	w := window{servers: servers, busy: busySeconds()}
+	w.serverCPU, w.own = cpuSeconds(servers...), cpuSeconds(os.Getpid())
 	w.at = time.Now()
 	return w
 }
@@ -47,23 +47,24 @@ func openWindow(server int) window {
 // close fills in what happened since.
 func (w *window) close(r *result, ops, size uint64) {
 	r.Seconds = time.Since(w.at).Seconds()
-	r.ServerCPU = cpuSeconds(w.server) - w.serverCPU
+	r.ServerCPU = cpuSeconds(w.servers...) - w.serverCPU
 	r.ClientCPU = cpuSeconds(os.Getpid()) - w.own
 	r.Foreign = (busySeconds() - w.busy - r.ServerCPU - r.ClientCPU) / r.Seconds
 	r.Ops, r.Bytes = ops, size
 }
 
-// cpuSeconds reads the CPU clock of a process, exact to the nanosecond; 0 without one.
-func cpuSeconds(pid int) float64 {
-	if pid == 0 {
-		return 0
-	}
+// cpuSeconds adds up the CPU clocks of processes, exact to the nanosecond; one that is 0
+// or gone has none.
+func cpuSeconds(pids ...int) (sum float64) {
 	const perProcess, scheduled = 3, 2 // clock_getcpuclockid(3): ~pid, and which clock
-	var ts unix.Timespec
-	if err := unix.ClockGettime(int32(^pid<<perProcess|scheduled), &ts); err != nil {
-		return 0
+	for _, pid := range pids {
+		var ts unix.Timespec
+		if pid == 0 || unix.ClockGettime(int32(^pid<<perProcess|scheduled), &ts) != nil {
+			continue
+		}
+		sum += float64(ts.Sec) + float64(ts.Nsec)/1e9
 	}
-	return float64(ts.Sec) + float64(ts.Nsec)/1e9
+	return sum
 }
 
 // busySeconds is what all processors did so far, user and system, in steps of 10 ms.
