@@ -37,6 +37,8 @@ type BaseConfig struct {
 	OnState func(c Change)
 	// Logger. If nil, slog.Default().
 	Logger *slog.Logger
+
+	pace *pace // of dials; nil for none
 }
 
 // Change is a change of the state of a BaseService.
@@ -148,7 +150,7 @@ func (b *BaseService) connect(ctx context.Context, r Resolved, lost func(*link))
 			l.resolved, l.lost = r, lost
 			if err := b.install(attempt, l); err == nil {
 				return l, nil
-			} else if err == ErrClosed {
+			} else if b.discard(l); err == ErrClosed {
 				return nil, err
 			} else {
 				failed.Tries = keepTries(failed.Tries, []Try{{Stage: StageDial, Endpoint: e, Err: err}})
@@ -183,12 +185,10 @@ func (b *BaseService) begin(cancel context.CancelFunc) (uint64, error) {
 // install makes l the connection, unless it has broken or Close came.
 func (b *BaseService) install(attempt uint64, l *link) error {
 	b.mu.Lock()
+	defer b.mu.Unlock()
 	if b.attempt != attempt || b.machine.State() != Connecting {
-		b.mu.Unlock()
-		b.discard(l)
 		return ErrClosed
 	}
-	defer b.mu.Unlock()
 	if l.gone != nil {
 		return fmt.Errorf("closed at once: %w", l.gone)
 	}
@@ -217,6 +217,15 @@ func (b *BaseService) fail(attempt uint64, err *ResolveError) error {
 	b.cancel, b.err = nil, err
 	b.fireLocked(evFail, Change{Err: err, Errno: Errno(err)})
 	return err
+}
+
+// refuse notes why there is nothing to connect to. Only who connects calls it.
+func (b *BaseService) refuse(err error) {
+	b.mu.Lock()
+	b.err = err
+	b.fireLocked(evFail, Change{Err: err, Errno: Errno(err)}) // no change if it was so before
+	b.mu.Unlock()
+	b.tell()
 }
 
 // lose is told that l is gone and why, by its channel or by a caller who has seen it
@@ -316,7 +325,11 @@ func (b *BaseService) try(ctx context.Context, e Endpoint) (*link, []Try) {
 	b.setStage(StageDial)
 	var tries []Try
 	for _, addr := range addrs {
-		l, err := b.dial(ctx, e, addr)
+		err := b.cfg.pace.wait(ctx)
+		var l *link
+		if err == nil {
+			l, err = b.dial(ctx, e, addr)
+		}
 		if err == nil {
 			return l, tries
 		}

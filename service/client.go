@@ -56,6 +56,7 @@ func Connect(ctx context.Context, cfg Config) (*Client, error) {
 		cfg.Loops = c.own
 	}
 	c.cfg = cfg
+	c.cfg.pace = newPace(cfg.MaxDials)
 	if c.locator, err = newLocator(&c.cfg, endpoints); err == nil {
 		err = c.locator.service.Connect(ctx)
 	}

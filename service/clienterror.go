@@ -41,8 +41,8 @@ func (t Try) String() string {
 	return fmt.Sprintf("%v %v: %v", t.Stage, t.Endpoint, t.Err)
 }
 
-// ResolveError says why there is no connection to a service. Nothing of the call was sent,
-// so it may be repeated.
+// ResolveError says why there is no connection to a service. Unless there is a
+// *session.Error around it, nothing of the call was sent, and it may be repeated.
 type ResolveError struct {
 	Name  string // of the service
 	Tries []Try  // what was tried and how it failed, oldest first, at most 64

@@ -55,11 +55,16 @@ type Config struct {
 	// the control message of that name, if it lists it; a Server of ours then cuts the call
 	// and ends its context. Otherwise it works on for nobody.
 	Revoke bool
+	// MaxDials is how many connections to services are begun in a second, a fifth of them
+	// at once; others wait for their turn. If zero, 500. If negative, no limit.
+	MaxDials int
 	// Dial connects to an address of network "tcp". If nil, the net package's; see
 	// BaseConfig.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 	// Logger. If nil, slog.Default().
 	Logger *slog.Logger
+
+	pace *pace // of MaxDials; set by Connect
 }
 
 func (c *Config) setDefaults() {
@@ -67,6 +72,7 @@ func (c *Config) setDefaults() {
 	orElse(&c.MaxPending, 1000, math.MaxInt)
 	orElse(&c.MaxConnects, 10, math.MaxInt)
 	orElse(&c.MaxRetries, 3, 0)
+	orElse(&c.MaxDials, 500, 0)
 	if c.Logger == nil {
 		c.Logger = slog.Default()
 	}
@@ -76,7 +82,7 @@ func (c *Config) setDefaults() {
 func (c *Config) base(onState func(Change)) BaseConfig {
 	return BaseConfig{
 		V0: c.V0, Loops: c.Loops, Sessions: c.Sessions, DialTimeout: c.DialTimeout,
-		Dial: c.Dial, OnState: onState, Logger: c.Logger,
+		Dial: c.Dial, OnState: onState, Logger: c.Logger, pace: c.pace,
 	}
 }
 

@@ -13,12 +13,6 @@ import (
 	"github.com/sluice-rpc/sluice/session"
 )
 
-// TestCatalogue has one subtest for every row of the project's catalogue of bad inputs
-// and faults that this package can show.
-func TestCatalogue(t *testing.T) {
-	t.Run("B28", testBadGraphs)
-}
-
 // num, str, arr, dict write msgpack for tests: dict takes keys and values in turns.
 func num(n uint64) []byte { return codec.AppendUint(nil, n) }
 
@@ -53,8 +47,8 @@ func manySlots(n int) []byte {
 // deep returns n states behind each other.
 func deep(n int) []byte { return append(bytes.Repeat([]byte("\x81\x00\x92\xa1s"), n), 0x80) }
 
-// testBadGraphs: whatever a locator sends is an API or a *GraphError that says where.
-func testBadGraphs(t *testing.T) {
+// TestBadGraphs: whatever a locator sends is an API or a *GraphError that says where.
+func TestBadGraphs(t *testing.T) {
 	ok := dict(num(0), arr(str("w"), null))
 	long := str(strings.Repeat("n", service.MaxNameBytes+1))
 	for _, row := range []struct {

@@ -26,6 +26,7 @@ type line struct {
 	flight   *flight    // nil if nobody tries to connect
 	pending  int        // callers that wait
 	failures int        // tries and short connections in a row
+	last     lastAnswer // of source
 	closed   bool
 	closeErr error // closed: why, if not ErrClosed
 	random   rand.PCG
@@ -76,7 +77,10 @@ func (l *line) acquire(ctx context.Context, patient bool) (*link, error) {
 			return nil, l.failedLocked(f, nil)
 		}
 		if f.over { // connected, and lost again before we saw it
-			if f, err = l.joinLocked(patient); err != nil {
+			l.pending-- // we are the one that may wait
+			f, err = l.joinLocked(patient)
+			l.pending++
+			if err != nil {
 				return nil, err
 			}
 			first = f.attempts
@@ -179,16 +183,35 @@ func (l *line) wait(d time.Duration) error {
 // attempt resolves and connects once.
 func (l *line) attempt() error {
 	l.base.setStage(StageResolve)
-	r, err := l.source(l.ctx)
-	l.mu.Lock()
-	l.counts.resolves++
-	l.mu.Unlock()
+	r, err := l.resolve()
 	if err != nil {
 		l.base.setStage(StageNone)
-		return &ResolveError{Tries: []Try{{Stage: StageResolve, Err: err}}}
+		failed := &ResolveError{Tries: []Try{{Stage: StageResolve, Err: err}}}
+		if l.ctx.Err() == nil {
+			l.base.refuse(failed)
+		}
+		return failed
 	}
 	_, err = l.base.connect(l.ctx, r, l.lostOnLoop)
 	return err
+}
+
+// resolve asks where the service is; if there is no answer, the last one counts for a
+// while.
+func (l *line) resolve() (Resolved, error) {
+	ctx, cancel := context.WithCancel(l.ctx)
+	defer cancel()
+	l.mu.Lock()
+	l.counts.resolves++
+	if l.last.known() {
+		ctx, cancel = context.WithTimeout(l.ctx, stalePatience)
+		defer cancel()
+	}
+	l.mu.Unlock()
+	r, err := l.source(ctx)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.last.or(r, err)
 }
 
 // landed takes the outcome of a try, tells those who wait, and says whether and when
@@ -204,6 +227,7 @@ func (l *line) landed(f *flight, err error) (wait time.Duration, more bool) {
 	switch {
 	case err == nil:
 		l.counts.connects++
+		l.last.works()
 		f.over = true
 	case l.closed || definite(err) || f.attempts >= l.cfg.MaxConnects:
 		f.over, f.err = true, err

@@ -37,11 +37,16 @@ func newLocator(cfg *Config, endpoints []Endpoint) (*Locator, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, err := newService(cfg, ServiceConfig{
+	own := *cfg
+	own.pace = nil // services wait for it: it does not wait among them
+	s, err := newService(&own, ServiceConfig{
 		Name: "locator", Endpoints: endpoints, API: api,
 		Idempotent: []string{"resolve", "connect", "refresh", "cluster", "uuid"},
 	}, nil)
-	return &Locator{s}, err
+	if err != nil {
+		return nil, err
+	}
+	return &Locator{s}, nil
 }
 
 // Resolve asks where a service is and what it is. For a routing group it is one of the

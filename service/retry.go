@@ -15,12 +15,12 @@ import (
 func (s *Service) attempt(ctx context.Context, method string, f func(l lease) (Outcome, error)) error {
 	s.counts.calls.Add(1)
 	var tried []*Instance
-	var last error // of the try before
+	var unknown error // of a try that the service may have got
 	for n := 0; ; n++ {
 		l, err := s.acquire(ctx, method, tried)
 		if err != nil {
 			s.counts.failed.Add(1)
-			return behind(last, err)
+			return behind(unknown, err)
 		}
 		outcome, err := f(l)
 		if err == nil {
@@ -41,21 +41,40 @@ func (s *Service) attempt(ctx context.Context, method string, f func(l lease) (O
 		}
 		if n >= s.client.MaxRetries || ctx.Err() != nil || !s.repeatable(method, err, lost, tried) {
 			s.ended(err)
-			return err
+			return behind(unknown, err)
+		}
+		if lost && deliveryOf(err) == session.Unknown {
+			unknown = err
 		}
 		s.counts.retried.Add(1)
-		last = err
 	}
 }
 
-// behind is the error of a call that got no connection when it was to be repeated: that it
-// may have been carried out must not be lost.
-func behind(last, err error) error {
-	var cut *session.Error
-	if errors.As(last, &cut) && cut.Delivery == session.Unknown {
-		return fmt.Errorf("%w; repeated: %w", last, err)
+// behind returns the error of a repeat, or of the wait for one. If it does not say what
+// became of the call, the service may still have got it by an earlier try.
+func behind(unknown, err error) error {
+	if unknown == nil || isAnswer(err) {
+		return err
 	}
-	return err
+	if e, ok := err.(*session.Error); ok && e.Delivery == session.Unknown {
+		return err
+	}
+	return fmt.Errorf("%w; repeated: %w", unknown, err)
+}
+
+// isAnswer reports whether err is what the service itself has answered a call with.
+func isAnswer(err error) bool {
+	e, ok := err.(*session.Error)
+	var reply *ReplyError
+	return ok && e.Remote || errors.As(err, &reply)
+}
+
+func deliveryOf(err error) session.Delivery {
+	var e *session.Error
+	if errors.As(err, &e) {
+		return e.Delivery
+	}
+	return session.NotSent
 }
 
 // pendingOutcome is the Outcome of a stream, which is released when it ends.

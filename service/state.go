@@ -24,7 +24,7 @@ type event uint8
 const (
 	evConnect event = iota // Connect was called
 	evOpen                 // an endpoint took the connection
-	evFail                 // none did, or the socket broke
+	evFail                 // none did, or there was none, or the socket broke
 	evClose                // Close was called
 )
 
@@ -33,9 +33,10 @@ func (e event) String() string {
 }
 
 // baseTable: closed → connecting → connected → error → connecting …; close leads back
-// to closed from everywhere.
+// to closed from everywhere. A name that cannot be resolved leads from closed to error.
 var baseTable = fsm.Must("base_service", Closed, []fsm.Rule[State, event]{
 	{From: Closed, On: evConnect, To: Connecting},
+	{From: Closed, On: evFail, To: Errored},
 	{From: Connecting, On: evOpen, To: Connected},
 	{From: Connecting, On: evFail, To: Errored},
 	{From: Connecting, On: evClose, To: Closed},

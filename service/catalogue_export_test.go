@@ -1,0 +1,4 @@
+package service
+
+// MaxStale is for tests.
+const MaxStale = maxStale
