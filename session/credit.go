@@ -32,6 +32,7 @@ type ledger struct {
 
 	// owned by the loop
 	on       bool       // as open
+	pocket   int64      // taken off left ahead, for what the loop sends
 	handed   int64      // used, as far as the loop handed it over itself
 	received int64      // and not granted
 	largest  int64      // chunk, since received was 0
@@ -53,6 +54,7 @@ type account struct {
 
 	// owned by the loop, once the session is installed
 	opened   bool  // left began at the peer's window
+	pocket   int64 // taken off left ahead, for what the loop sends
 	handed   int64 // used, as far as the loop handed it over itself
 	received int64 // and not granted
 	largest  int64 // chunk, since received was 0
@@ -134,6 +136,34 @@ func (s *Session) pay(n int64, must bool) bool {
 		return false
 	}
 	return true
+}
+
+// payHere is pay for the loop, which takes credit ahead in pieces: its chunks cost no
+// locked operation each. What is in the pockets is so small a part of the windows that
+// the peer, having read all the rest, grants more.
+func (s *Session) payHere(n int64) bool {
+	a, l := &s.credit, &s.t.ext.credit
+	if a.pocket < n || l.pocket < n {
+		if !l.on {
+			return s.pay(n, false)
+		}
+		refill(&a.pocket, &a.left, s.t.ext.peer.session)
+		refill(&l.pocket, &l.left, s.t.ext.peer.channel)
+		if a.pocket < n || l.pocket < n {
+			return s.pay(n, false)
+		}
+	}
+	a.pocket -= n
+	l.pocket -= n
+	return true
+}
+
+// refill takes a sixteenth of the window, if that leaves something.
+func refill(pocket *int64, left *atomic.Int64, window int64) {
+	n := window/16 - *pocket
+	if had := left.Load(); n > 0 && had > n && left.CompareAndSwap(had, had-n) {
+		*pocket += n
+	}
 }
 
 // refund gives back what was paid for a frame that was not taken.

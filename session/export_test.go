@@ -25,11 +25,11 @@ func SessionOf(t *Table, id uint64) *Session { return t.ids.get(id) }
 // received, and read, of its own and not granted again. On the loop.
 func Accounts(t *Table) (left, received, read int64) {
 	l := &t.ext.credit
-	return l.left.Load(), l.received, l.used.Load() + l.handed
+	return l.left.Load() + l.pocket, l.received, l.used.Load() + l.handed
 }
 
 // AccountOf is the same for one session.
 func AccountOf(s *Session) (left, received, read int64) {
 	a := &s.credit
-	return a.left.Load(), a.received, a.used.Load() + a.handed
+	return a.left.Load() + a.pocket, a.received, a.used.Load() + a.handed
 }

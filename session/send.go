@@ -33,7 +33,7 @@ func (s *Session) sendPart(f *codec.Frame, size int) error {
 	}
 	cost := int64(0)
 	if s.t.ext.credit.counting.Load() {
-		if cost = counted(f); !s.pay(cost, false) {
+		if cost = counted(f); !s.payHere(cost) {
 			s.t.wantCredit(s, size+chunkCost)
 			return channel.ErrFull
 		}

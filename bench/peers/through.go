@@ -18,6 +18,7 @@ import (
 // appWire is a client of an application behind a runtime: a call of enqueue, then chunks.
 var appWire = func() wire {
 	w := cocaine(codec.V1, 2, 0) // 1 looks like a control session to nextV1
+	w.loose = true
 	w.open = func(dst []byte, session uint64) []byte {
 		f := codec.Frame{Kind: codec.KindCall, Session: session, Args: codec.Args(event).Bytes()}
 		return codec.AppendFrame(dst, codec.V1, &f)

@@ -21,6 +21,7 @@ type wire struct {
 	first   uint64 // number of the first session; 0 if there are none
 	greets  int    // frames that the server sends by itself to begin with
 	bare    bool   // the count comes as 8 bytes without a frame around
+	loose   bool   // sessions pass each other on their way, so a count is near the truth only
 
 	// open appends the frame that opens a session; nil if sessions need none.
 	open func(dst []byte, session uint64) []byte
