@@ -23,7 +23,8 @@ type BaseConfig struct {
 	V0 bool
 	// Loops that own the channel. If nil, a private one.
 	Loops *channel.Loops
-	// Sessions are the limits of the channel and its sessions. Role, Owner, and of its
+	// Sessions are the limits of the channel and its sessions. With Extensions.Offer, which
+	// is for services of our kind, credit and cancel are agreed on. Role, Owner, and of its
 	// Channel the Dialect and the Loops are set here; MaxCancels of zero is no limit.
 	Sessions session.Config
 	// DialTimeout of one try of one endpoint. If zero, 5 s. If negative, no limit.
@@ -383,8 +384,27 @@ func dialectOf(v0 bool) codec.Dialect {
 	return codec.V1
 }
 
-// OnOpen is for the table.
-func (l *link) OnOpen() {}
+// OnOpen is for the table. If the user knows that the peer is of our kind, the first call
+// is a ping that offers extensions; others wait for nothing meanwhile.
+func (l *link) OnOpen() {
+	if offer := l.table.Offer(); offer != nil {
+		c := session.Call{Name: "ping", Type: codec.V1Ping, Headers: offer, Rx: session.Primitive}
+		_, _ = l.table.Call(&c, offered{l.table}) // or the channel is over at once
+	}
+}
+
+// offered waits for the answer to an offer. Terms come before the ping's own answer; a
+// plain service sends none.
+type offered struct{ table *session.Table }
+
+// OnChunk is for the session.
+func (o offered) OnChunk(*session.Session, []byte) {}
+
+// OnChoke is for the session.
+func (o offered) OnChoke(*session.Session) { o.table.Withdraw() }
+
+// OnError is for the session.
+func (o offered) OnError(*session.Session, *session.Error) { o.table.Withdraw() }
 
 // OnInvoke is for the table: a service never invokes.
 func (l *link) OnInvoke(*session.Session) {}

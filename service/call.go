@@ -135,7 +135,7 @@ func (s *Service) exchange(ctx context.Context, l lease, c *session.Call) (*Repl
 	case <-a.done:
 	case <-ctx.Done():
 		if !isClosed(a.done) {
-			sess.Channel().Post(sess.Ignore)
+			sess.Channel().Post(func() { sess.Cancel(CategorySystem, canceled, "the caller gave up") })
 			s.revoke(ctx, l, sess)
 			s.counts.abandoned.Add(1)
 			return nil, &session.Error{Message: "no answer in time", Err: context.Cause(ctx)}
@@ -155,7 +155,8 @@ const canceled = 125
 
 // revoke tells the service that a call was given up, if there is room for that right now:
 // ctx has ended. The number it is told on is new, and later answers to the call are
-// dropped (protocol: dispatch trees, control messages).
+// dropped (protocol: dispatch trees, control messages). Where cancel is agreed on there is
+// no need.
 func (s *Service) revoke(ctx context.Context, l lease, given *session.Session) {
 	m, ok := l.resolved.API.Control("revoke")
 	if !ok || !s.client.Revoke || s.dialect == codec.V0 {
