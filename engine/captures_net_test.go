@@ -35,7 +35,7 @@ type difference struct {
 // masks takes out of the runtime's frame and of ours what may differ.
 type masks func(theirs, ours []byte) ([]byte, []byte)
 
-// differences are all there are. PROTOCOL.md tells them, see "Services and the engine".
+// differences are all there are. PROTOCOL.md has the reasons in the same words.
 var differences = []difference{
 	{line: "<the 3 trace headers, all zero>", mask: untraced, reason: "no trace is no header, not three of zeros"},
 
@@ -45,10 +45,10 @@ var differences = []difference{
 
 	{file: "core-logging.txt", line: "set_verbosity channel 5", ours: "9405009090", reason: "set_verbosity works, there its slot is not bound"},
 
-	{file: "core-storage.txt", line: "left out: the answer to storage.read", mask: anyErrno, reason: "the capture has not the text, which named a file there"},
+	{file: "core-storage.txt", line: "left out: the answer to storage.read", mask: anyErrno, reason: "name a file of the recorded host the capture has not the text"},
 	{file: "core-storage.txt", line: "left out: the answer to storage.write channel 20", mask: only("9414009090"), reason: "any bytes are a key, there one with a slash is in a directory that is missing"},
 
-	{file: "core-app-service.txt", line: `value channel 5: [5, 0, [{"load"`, mask: bothOf(shapeOfValue), reason: "times, rates and the slave's uuid; the keys and types are the same"},
+	{file: "core-app-service.txt", line: `value channel 5: [5, 0, [{"load"`, mask: bothOf(shapeOfValue), reason: "times, rates and the slave's uuid, of which the keys and types are the same"},
 	{file: "core-app-service.txt", line: "stream close channel 6", ours: "9406009090", reason: "the end of control is answered, there it costs the connection"},
 
 	{file: "core-app-headers.txt", line: `[false, "trace_id"`, mask: untraced, reason: "the caller knows the trace of its request: answers do not repeat it"},
@@ -89,9 +89,17 @@ func TestCapturesWhole(t *testing.T) {
 	}
 	table.compareWorker("core-node-worker-headers.txt", log)
 
-	for i, needed := range table.needed {
-		if d := differences[i]; !needed {
+	text, err := os.ReadFile("../PROTOCOL.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	protocol := strings.Join(strings.Fields(string(text)), " ")
+	for i, d := range differences {
+		if !table.needed[i] {
 			t.Errorf("the difference %q of %q is not needed any more", d.line, d.file)
+		}
+		if !strings.Contains(protocol, d.reason) {
+			t.Errorf("PROTOCOL.md does not say %q", d.reason)
 		}
 	}
 }

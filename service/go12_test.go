@@ -27,8 +27,9 @@ const (
 	// go12First is the number of that client's first call on each connection. Ours is 1
 	// unless told otherwise. Like ours it sends empty headers with every frame.
 	go12First = 2
-	// go12Missing stands in for the answer to the read of a missing key, whose text named
-	// a file of the recorded runtime: all but the text is that of PROTOCOL.md.
+	// go12Missing stands in for the text of the answer to the read of a missing key, which
+	// was left out of the capture; [12, 2] is what runtimes say (protocol: facts seen on
+	// the wire).
 	go12Missing = "gons/none: No such file or directory"
 )
 
