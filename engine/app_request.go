@@ -229,8 +229,27 @@ func (r *request) assign(m *member) {
 		r.granted <- grant{member: m}
 		return
 	}
-	if !r.client.Channel().Post(r.forward) {
+	forward := func() {
+		r.spend(time.Now())
+		r.forward()
+	}
+	if !r.client.Channel().Post(forward) {
 		r.app.unused(r)
+	}
+}
+
+// spend takes the time in the queue off what the worker is told it has. The headers are a
+// copy of ours.
+func (r *request) spend(now time.Time) {
+	d, ok := codec.TimeoutOf(r.headers)
+	if !ok {
+		return
+	}
+	left := codec.TimeoutHeader(max(d-now.Sub(r.born), time.Millisecond), new([8]byte))
+	for i, h := range r.headers {
+		if string(h.Name) == string(left.Name) {
+			r.headers[i] = left
+		}
 	}
 }
 

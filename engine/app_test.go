@@ -49,6 +49,22 @@ func pairsOf(t *testing.T, test func(t *testing.T, client, worker codec.Dialect)
 	}
 }
 
+// What a request has waited is taken off the time that its worker is told of.
+func TestAppTimeoutOnTheWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCloud(t, engine.AppConfig{Dialect: codec.V1})
+		v := c.visit(codec.V1)
+		limit := codec.TimeoutHeader(5*time.Second, new([8]byte))
+		v.enqueue("event", limit)
+		p := c.next()
+		<-time.After(2 * time.Second)
+		w := c.worker(p)
+		w.want(t, invoke(2, "event", codec.TimeoutHeader(3*time.Second, new([8]byte))))
+		v.enqueue("event", limit) // there is a worker
+		w.want(t, invoke(3, "event", limit))
+	})
+}
+
 // A call goes to a worker that is started for it, the next one to the same at once.
 func TestAppCall(t *testing.T) {
 	pairsOf(t, func(t *testing.T, client, worker codec.Dialect) {
