@@ -26,6 +26,7 @@ type pool struct {
 	deadlines deadlines
 
 	failures int       // in a row
+	failedAt time.Time // the last one
 	retryAt  time.Time // no worker is started before
 
 	accepted, rejected, spawned, crashed uint64
@@ -160,10 +161,14 @@ func (p *pool) unassign(r *request, now time.Time) {
 	r.member = nil
 }
 
-// release takes a request off a slave.
+// release takes a request off a slave. If it got that one, and was started behind the last
+// failure, the next failure is no longer one in a row.
 func (p *pool) release(m *member, now time.Time) {
 	if m.load--; m.load == 0 {
 		m.idle = now
+	}
+	if m.accepted > 0 && m.began.After(p.failedAt) {
+		p.failures = 0
 	}
 }
 
@@ -200,6 +205,7 @@ func (p *pool) leaves(m *member, now time.Time) {
 		p.failures = 0
 	}
 	p.failures++
+	p.failedAt = now
 	p.retryAt = now.Add(min(maxRespawn, minRespawn<<min(p.failures-1, 5)))
 }
 

@@ -237,6 +237,19 @@ func TestPool(t *testing.T) {
 			"crash w8: ", "pass 999: ", "pass 1: spawn w9",
 			"ready w9: r0 to w9",
 		}},
+		{"a worker that got its work done ends a row of failures", Profile{}, []string{
+			"enqueue 1: publish true, spawn w0",
+			"crash w0: ", "pass 1000: spawn w1",
+			"crash w1: ", "pass 2000: spawn w2",
+			"ready w2: r0 to w2",
+			"back r0: ", // which is not that
+			"leaves w2: ", "crash w2: ", "pass 3999: ", "pass 1: spawn w3",
+			"ready w3: r0 to w3",
+			"release r0: ",
+			"want 2: spawn w4",
+			"crash w4: ", "pass 999: ", "pass 1: spawn w5",
+			"crash w5: ", "pass 1999: ", "pass 1: spawn w6",
+		}},
 		{"a worker that died at work is replaced at once", Profile{Concurrency: 1}, []string{
 			"enqueue 2: publish true, spawn w0",
 			"ready w0: r0 to w0",

@@ -97,6 +97,13 @@ func (c *cloud) host(addr string, f func(net.Conn)) {
 	c.hosts[addr] = f
 }
 
+// hostOf returns what takes the connections to an address.
+func (c *cloud) hostOf(addr string) func(net.Conn) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.hosts[addr]
+}
+
 // name has the locator say where a service is.
 func (c *cloud) name(name string, r service.Resolved) {
 	c.mu.Lock()

@@ -40,7 +40,9 @@ type Config struct {
 	// MaxConnects is how many times in a row a connection is tried, each time at all
 	// endpoints, before those who wait get the error; the next call begins anew. An answer
 	// of the locator, such as that there is no such service, ends it at once. If zero, 10.
-	// If negative, no limit but the callers' contexts.
+	// If negative, no limit but the callers' contexts. A service that was connected is
+	// tried for further behind that, without callers and as seldom as Backoff says, until
+	// it is closed; instances of a balanced one are not.
 	MaxConnects int
 	// MaxRetries of a call that was not sent, or that is declared idempotent, on another
 	// connection within its deadline. If zero, 3. If negative, none.

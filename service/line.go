@@ -21,6 +21,7 @@ type line struct {
 	ctx    context.Context // of all flights
 	cancel context.CancelCauseFunc
 	wg     sync.WaitGroup // flights
+	stays  bool           // a connection that was there is tried for until Close; set by who makes the line
 
 	mu       sync.Mutex // guards the following; no user code runs under it
 	flight   *flight    // nil if nobody tries to connect
@@ -29,6 +30,7 @@ type line struct {
 	last     lastAnswer // of source
 	closed   bool
 	closeErr error // closed: why, if not ErrClosed
+	was      bool  // there was a connection
 	random   rand.PCG
 	counts   lineCounts
 }
@@ -46,6 +48,7 @@ type flight struct {
 	attempts int           // how many have ended
 	over     bool          // there will be no more
 	err      error         // over: why, nil if it connected
+	hurry    chan struct{} // nil unless nobody asked for it yet: then there is one try, and a caller who closes it has that made at once, and more behind it
 }
 
 func newLine(name string, cfg *Config, onState func(Change), source func(context.Context) (Resolved, error)) *line {
@@ -105,13 +108,16 @@ func (l *line) joinLocked(patient bool) (*flight, error) {
 	switch f := l.flight; {
 	case l.closed:
 		return nil, &ResolveError{Name: l.name, Err: cmp.Or(l.closeErr, ErrClosed)}
-	case f != nil && !patient && l.base.Stage() == StageWait:
+	case f != nil && f.hurry == nil && !patient && l.base.Stage() == StageWait:
 		return nil, l.putOffLocked(f)
 	case l.pending >= l.cfg.MaxPending:
 		l.counts.refused++
 		return nil, l.failedLocked(f, ErrTooManyPending)
 	case f == nil:
 		l.startLocked(0)
+	case f.hurry != nil:
+		close(f.hurry)
+		f.hurry = nil
 	}
 	return l.flight, nil
 }
@@ -146,13 +152,26 @@ func (l *line) startLocked(wait time.Duration) {
 	if wait > 0 {
 		l.base.setStage(StageWait)
 	}
-	l.wg.Go(func() { l.fly(f, wait) })
+	l.wg.Go(func() { l.fly(f, wait, nil) })
 }
 
-// fly tries until there is a connection, or it makes no sense any more.
-func (l *line) fly(f *flight, wait time.Duration) {
+// startIdleLocked begins to connect after a while, or when the next caller comes.
+func (l *line) startIdleLocked(wait time.Duration) {
+	hurry := make(chan struct{})
+	f := &flight{wake: make(chan struct{}), hurry: hurry}
+	l.flight = f
+	if wait > 0 {
+		l.base.setStage(StageWait)
+	}
+	l.wg.Go(func() { l.fly(f, wait, hurry) })
+}
+
+// fly tries until there is a connection, or it makes no sense any more. The first wait
+// ends with hurry.
+func (l *line) fly(f *flight, wait time.Duration, hurry <-chan struct{}) {
 	for {
-		err := l.wait(wait)
+		err := l.wait(wait, hurry)
+		hurry = nil
 		if err == nil {
 			err = l.attempt()
 		}
@@ -164,13 +183,14 @@ func (l *line) fly(f *flight, wait time.Duration) {
 }
 
 // wait puts the next try off.
-func (l *line) wait(d time.Duration) error {
+func (l *line) wait(d time.Duration, hurry <-chan struct{}) error {
 	if d > 0 {
 		l.base.setStage(StageWait)
 		timer := time.NewTimer(d)
 		defer timer.Stop()
 		select {
 		case <-timer.C:
+		case <-hurry:
 		case <-l.ctx.Done():
 		}
 	}
@@ -228,8 +248,8 @@ func (l *line) landed(f *flight, err error) (wait time.Duration, more bool) {
 	case err == nil:
 		l.counts.connects++
 		l.last.works()
-		f.over = true
-	case l.closed || definite(err) || f.attempts >= l.cfg.MaxConnects:
+		f.over, l.was = true, true
+	case l.closed || definite(err) || f.attempts >= l.cfg.MaxConnects || f.hurry != nil:
 		f.over, f.err = true, err
 		if l.closed {
 			f.err = ErrClosed
@@ -244,8 +264,13 @@ func (l *line) landed(f *flight, err error) (wait time.Duration, more bool) {
 	if f.over {
 		l.base.setStage(StageNone)
 		l.flight = nil
-		if c := l.base.link.Load(); err == nil && c == nil && !l.closed {
+		switch {
+		case l.closed:
+		case err == nil && l.base.link.Load() == nil:
 			l.restartLocked() // lost before the flight had ended
+		case err != nil && l.stays && l.was: // its callers have the error; it may be there again later
+			l.startIdleLocked(l.cfg.Backoff.Delay(l.failures, &l.random))
+			l.failures++
 		}
 	}
 	close(f.wake)

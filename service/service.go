@@ -104,7 +104,9 @@ func newService(client *Config, cfg ServiceConfig, source func(context.Context) 
 		return r, err
 	}
 	if cfg.Balance == nil {
-		s.route = oneLine{newLine(cfg.Name, client, cfg.OnState, checked)}
+		l := newLine(cfg.Name, client, cfg.OnState, checked)
+		l.stays = true
+		s.route = oneLine{l}
 		return s, nil
 	}
 	var err error

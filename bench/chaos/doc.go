@@ -5,7 +5,7 @@
 //	go test ./bench/chaos                                       # a short run
 //	go test ./bench/chaos -run Kills -kills 200 -timeout 30m -v # the whole
 //	go test ./bench/chaos -run Kills -kills 200 -seed 7         # the plan of a run that failed
-//	go test ./bench/chaos -run Storm -down 60s -v               # a long outage
+//	go test ./bench/chaos -run Storm -down 60s -most 0 -v       # a long outage
 //
 // All of it is tests, on Linux, with processes of the test binary on loopback.
 package chaos

@@ -1,11 +1,13 @@
 package chaos
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -14,7 +16,7 @@ import (
 )
 
 const (
-	survivors = 3 // clients in the test's process
+	survivors = 4 // clients in the test's process
 	children  = 3 // clients in processes of their own; the oldest is killed
 	// checked is how many keys are read after each restart of the runtime; in the end it
 	// is all of them.
@@ -97,7 +99,7 @@ func TestKills(t *testing.T) {
 	fresh := s.cloud.look()
 	begin := time.Now()
 	for i := range survivors {
-		l, err := startLoad(s.cloud.addr, s.tally, 3, s.random.Uint64(), fmt.Sprint("s", i), s.known.note, s.known.entry)
+		l, err := startLoad(s.cloud.addr, s.tally, 4, s.random.Uint64(), fmt.Sprint("s", i), s.known.note, s.known.entry)
 		if err != nil {
 			t.Fatalf("Connect() = %v", err)
 		}
@@ -149,7 +151,8 @@ func (s *storm) do(step step) {
 	}
 }
 
-// killWorker kills any worker; there is one soon.
+// killWorker kills a worker; there is one soon. One in four is any of them, and may be
+// starting: the next one is then put off. The others are the oldest, which are at work.
 func (s *storm) killWorker() {
 	s.t.Helper()
 	pick := s.random.Uint64()
@@ -158,7 +161,11 @@ func (s *storm) killWorker() {
 		if len(list) == 0 {
 			return false
 		}
-		p, err := os.FindProcess(list[pick%uint64(len(list))].pid)
+		victim := slices.MinFunc(list, func(a, b process) int { return cmp.Or(cmp.Compare(a.start, b.start), cmp.Compare(a.pid, b.pid)) })
+		if pick%4 == 0 {
+			victim = list[pick/4%uint64(len(list))]
+		}
+		p, err := os.FindProcess(victim.pid)
 		if err != nil || p.Kill() != nil {
 			s.missed++
 			return false

@@ -12,7 +12,7 @@ import (
 type process struct {
 	pid, parent int
 	role        string
-	start       string // with pid it names a process for ever
+	start       uint64 // in ticks since the boot; with pid it names a process for ever
 }
 
 // processes returns those of a test, by what is in their environment. Zombies have none.
@@ -53,7 +53,7 @@ func lookAt(pid int, run string) (process, bool) {
 		return p, false
 	}
 	p.parent, _ = strconv.Atoi(fields[1])
-	p.start = fields[19]
+	p.start, _ = strconv.ParseUint(fields[19], 10, 64)
 	return p, true
 }
 
