@@ -58,13 +58,17 @@ func (e *ResolveError) Error() string {
 	if e.Err != nil {
 		fmt.Fprintf(&b, ": %v", e.Err)
 	}
-	for i, t := range e.Tries {
-		sep := "; "
-		if i == 0 {
-			sep = ": "
+	sep := ": "
+	for i := 0; i < len(e.Tries); {
+		text, n := e.Tries[i].String(), 1
+		for i++; i < len(e.Tries) && e.Tries[i].String() == text; i++ {
+			n++
 		}
-		b.WriteString(sep)
-		b.WriteString(t.String())
+		b.WriteString(sep + text)
+		if n > 1 {
+			fmt.Fprintf(&b, " (%d times)", n)
+		}
+		sep = "; "
 	}
 	return b.String()
 }
