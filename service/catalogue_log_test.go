@@ -1,7 +1,6 @@
 package service_test
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -12,7 +11,6 @@ import (
 
 	"github.com/sluice-rpc/sluice/codec"
 	"github.com/sluice-rpc/sluice/service"
-	"github.com/sluice-rpc/sluice/session"
 )
 
 // testG12 logs without a service: how fast, and where the records go.
@@ -158,6 +156,3 @@ func (w *linesWriter) perSecond() map[int64]int {
 	}
 	return seconds
 }
-
-var _ = errors.Is
-var _ = session.Primitive

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -415,5 +414,3 @@ func (p *rawPeer) read(t *testing.T) codec.Message {
 	}
 	return m
 }
-
-var _ = slices.Contains[[]int]

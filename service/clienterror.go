@@ -161,7 +161,8 @@ func cutError(cause error) error {
 func definite(err error) bool {
 	var remote *session.Error
 	if errors.As(err, &remote) && remote.Remote {
-		return true
+		full := remote.Code == session.CodeTooManySessions || remote.Code == session.CodeTerminating
+		return !full || remote.Category != session.CategoryWorker // a peer of ours that is busy may be free soon
 	}
 	var version *VersionError
 	var graph *GraphError
