@@ -162,26 +162,9 @@ func testG1(t *testing.T) {
 			t.Errorf("Connect() = %v after %v, want the deadline after 3 s", err, time.Since(began))
 		}
 		time.AfterFunc(5*time.Second, func() { c.host(locatorAddr, up) })
-		s := c.client(nil).Service("echo")
+		s := c.client(func(cfg *service.Config) { cfg.Backoff.Max = 4 * time.Second }).Service("echo")
 		reply, err := s.Call(t.Context(), "echo", codec.Args("x"))
 		wantString(t, reply, err, "x")
-	})
-	inBubble(t, "dies later", func(t *testing.T) {
-		c := newCloud(t, false)
-		c.add("a", echo(false))
-		s := c.client(nil).Service("echo")
-		reply, err := s.Call(t.Context(), "echo", codec.Args("1"))
-		wantString(t, reply, err, "1")
-		c.host(locatorAddr, nil)
-		c.cut(locatorAddr)
-		reply, err = s.Call(t.Context(), "echo", codec.Args("2"))
-		wantString(t, reply, err, "2")
-		for n := range 10 { // the last good answer is as good as ever while it leads there
-			c.cut("a:1")
-			time.Sleep(time.Minute)
-			reply, err = s.Call(t.Context(), "echo", codec.Args(fmt.Sprint(n)))
-			wantString(t, reply, err, fmt.Sprint(n))
-		}
 	})
 	inBubble(t, "stale", func(t *testing.T) {
 		c := newCloud(t, false)
@@ -215,7 +198,40 @@ func testG1(t *testing.T) {
 		wantString(t, reply, err, "x")
 	})
 	for _, balanced := range []bool{false, true} {
+		inBubble(t, fmt.Sprintf("dies later, balanced %v", balanced), func(t *testing.T) { testG1Dies(t, balanced) })
 		inBubble(t, fmt.Sprintf("lies, balanced %v", balanced), func(t *testing.T) { testG1Lies(t, balanced) })
+	}
+}
+
+// testG1Dies has a locator die: its last good answer is as good as ever while it leads
+// somewhere.
+func testG1Dies(t *testing.T, balanced bool) {
+	c := newCloud(t, false)
+	c.add("a", echo(false))
+	cfg := service.ServiceConfig{Name: "echo"}
+	if balanced {
+		cfg.Balance = &service.BalanceConfig{}
+	}
+	s, err := c.client(nil).NewService(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	reply, err := s.Call(t.Context(), "echo", codec.Args("1"))
+	wantString(t, reply, err, "1")
+	c.host(locatorAddr, nil)
+	c.cut(locatorAddr)
+	for n := range 10 {
+		reply, err = s.Call(t.Context(), "echo", codec.Args(fmt.Sprint("before", n)))
+		wantString(t, reply, err, fmt.Sprint("before", n))
+		c.mu.Lock()
+		up := c.hosts["a:1"]
+		c.mu.Unlock()
+		c.host("a:1", nil)
+		c.cut("a:1")
+		time.AfterFunc(500*time.Millisecond, func() { c.host("a:1", up) })
+		reply, err = s.Call(t.Context(), "echo", codec.Args(fmt.Sprint(n)))
+		wantString(t, reply, err, fmt.Sprint(n))
+		time.Sleep(time.Minute)
 	}
 }
 
@@ -231,7 +247,7 @@ func testG1Lies(t *testing.T, balanced bool) {
 	if balanced {
 		cfg.Balance = &service.BalanceConfig{}
 	}
-	s, err := c.client(func(cfg *service.Config) { cfg.MaxConnects = -1 }).NewService(cfg)
+	s, err := c.client(func(cfg *service.Config) { cfg.MaxConnects, cfg.Backoff.Max = -1, 4*time.Second }).NewService(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -295,8 +311,8 @@ func testG2NotSent(t *testing.T, retries int) {
 	c.add("a", echo(false))
 	c.script["a:1"] = channel.Script{AtoB: channel.Path{CapacityBytes: 64, Stalls: []channel.Stall{{At: 0, For: -1}}}}
 	s := c.client(func(cfg *service.Config) { cfg.MaxRetries = retries }).Service("echo")
-	results := make(chan error, 2)
-	for _, p := range [][]byte{bytes.Repeat([]byte("x"), 100<<10), []byte("small")} {
+	results := [2]chan error{make(chan error, 1), make(chan error, 1)}
+	for i, p := range [][]byte{bytes.Repeat([]byte("x"), 100<<10), []byte("small")} {
 		go func() {
 			reply, err := s.Call(t.Context(), "echo", codec.Args(p))
 			var back []byte
@@ -306,17 +322,17 @@ func testG2NotSent(t *testing.T, retries int) {
 			if err == nil && !bytes.Equal(back, p) {
 				err = fmt.Errorf("the answer is %d bytes, want %d", len(back), len(p))
 			}
-			results <- err
+			results[i] <- err
 		}()
 		synctest.Wait()
 	}
 	c.host("a:1", nil)
 	c.add("b", echo(false))
 	c.cut("a:1")
-	if e := wantError[*session.Error](t, <-results); e.Delivery != session.Unknown {
+	if e := wantError[*session.Error](t, <-results[0]); e.Delivery != session.Unknown {
 		t.Errorf("the call that was sent in part ended with %+v, want unknown delivery", e)
 	}
-	err := <-results
+	err := <-results[1]
 	if retries > 0 {
 		if st := s.Stats(); err != nil || st.Retried != 1 || st.Endpoint != at("b") {
 			t.Errorf("Call() = %v, Stats() = %+v, want an answer of b by one repeat", err, st)

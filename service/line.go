@@ -203,7 +203,10 @@ func (l *line) wait(d time.Duration, hurry <-chan struct{}) error {
 // attempt resolves and connects once.
 func (l *line) attempt() error {
 	l.base.setStage(StageResolve)
-	r, err := l.resolve()
+	l.mu.Lock()
+	l.counts.resolves++
+	l.mu.Unlock()
+	r, err := l.last.ask(l.ctx, &l.mu, l.source)
 	if err != nil {
 		l.base.setStage(StageNone)
 		failed := &ResolveError{Tries: []Try{{Stage: StageResolve, Err: err}}}
@@ -214,24 +217,6 @@ func (l *line) attempt() error {
 	}
 	_, err = l.base.connect(l.ctx, r, l.lostOnLoop)
 	return err
-}
-
-// resolve asks where the service is; if there is no answer, the last one counts for a
-// while.
-func (l *line) resolve() (Resolved, error) {
-	ctx, cancel := context.WithCancel(l.ctx)
-	defer cancel()
-	l.mu.Lock()
-	l.counts.resolves++
-	if l.last.known() {
-		ctx, cancel = context.WithTimeout(l.ctx, stalePatience)
-		defer cancel()
-	}
-	l.mu.Unlock()
-	r, err := l.source(ctx)
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.last.or(r, err)
 }
 
 // landed takes the outcome of a try, tells those who wait, and says whether and when

@@ -26,6 +26,7 @@ type spread struct {
 	mu       sync.Mutex // guards the following; no user code runs under it
 	balancer *Balancer
 	lines    map[Endpoint]*line // of the instances that the balancer has
+	last     lastAnswer         // of source
 	resolved Resolved
 	known    bool      // resolved is worth using
 	at       time.Time // when resolved was asked for
@@ -194,6 +195,9 @@ func (p *spread) release(l lease, o Outcome) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.balancer.Done(l.instance, time.Now(), o)
+	if o == Succeeded {
+		p.last.works()
+	}
 	if l.instance.State() == InstanceGone {
 		p.pruneLocked()
 	}
@@ -244,7 +248,7 @@ func (p *spread) ask(ctx context.Context) error {
 }
 
 func (p *spread) question(a *asking) {
-	r, err := p.source(p.ctx)
+	r, err := p.last.ask(p.ctx, &p.mu, p.source)
 	if err == nil && r.Gone() {
 		err = errors.New("there is no endpoint")
 	}

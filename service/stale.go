@@ -1,6 +1,10 @@
 package service
 
-import "time"
+import (
+	"context"
+	"sync"
+	"time"
+)
 
 const (
 	// maxStale is how many tries to connect in a row are made with the last answer of a
@@ -18,6 +22,23 @@ type lastAnswer struct {
 }
 
 func (a *lastAnswer) known() bool { return !a.r.Gone() }
+
+// ask asks source, and takes the last good answer if there is no other. mu is its owner's,
+// and not held.
+func (a *lastAnswer) ask(ctx context.Context, mu *sync.Mutex, source func(context.Context) (Resolved, error)) (Resolved, error) {
+	mu.Lock()
+	known := a.known()
+	mu.Unlock()
+	if known {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, stalePatience)
+		defer cancel()
+	}
+	r, err := source(ctx)
+	mu.Lock()
+	defer mu.Unlock()
+	return a.or(r, err)
+}
 
 // or returns what a locator was asked for, or else the last good answer. What a locator
 // says, be it that there is nothing, is better than what it said before.
