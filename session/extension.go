@@ -19,9 +19,9 @@ type Extensions struct {
 	// NoCredit and NoCancel switch one off for both directions.
 	NoCredit, NoCancel bool
 	// SessionWindow is how many bytes of chunks the peer may send on one session before
-	// they were read here, and at most one chunk more. If zero, 256 KiB.
+	// they were read here, and at most one chunk more. If zero, 4 MiB.
 	SessionWindow int
-	// ChannelWindow bounds all sessions together, likewise. If zero, 4 MiB.
+	// ChannelWindow bounds all sessions together, likewise. If zero, 16 MiB.
 	ChannelWindow int
 }
 

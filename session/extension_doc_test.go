@@ -1,0 +1,32 @@
+package session_test
+
+import (
+	"encoding/hex"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/sluice-rpc/sluice/codec"
+)
+
+// The example bytes of PROTOCOL.md, extensions, are what is sent.
+func TestProtocolDocument(t *testing.T) {
+	text, err := os.ReadFile("../PROTOCOL.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const terms = "1 credit=4194304/16777216 cancel"
+	offer := []codec.Header{{Name: []byte("sluice"), Value: []byte(terms)}}
+	for _, f := range []codec.Frame{
+		{Kind: codec.KindHandshake, Text: "u", Headers: offer},
+		{Kind: codec.KindCall, Session: 1, Type: codec.V1Ping, Headers: offer},
+		{Kind: codec.KindCall, Type: 0, Args: codec.Args(terms).Bytes()},
+		{Kind: codec.KindCall, Type: 1, Args: codec.Args(2, 2<<20, 0, 2<<20).Bytes()},
+		{Kind: codec.KindCall, Type: 2, Args: codec.Args(2, 42, 7, "never mind").Bytes()},
+	} {
+		want := hex.EncodeToString(codec.AppendFrame(nil, codec.V1, &f))
+		if !strings.Contains(string(text), "`"+want+"`") {
+			t.Errorf("PROTOCOL.md does not have %s", want)
+		}
+	}
+}
