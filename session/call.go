@@ -181,6 +181,9 @@ func (t *Table) called(m *codec.Message, headers []codec.Header) {
 func (t *Table) refuseCall(id uint64, o *Opening) {
 	if o.Tx == nil { // nobody waits for an answer
 		t.counts.refused.inc()
+		if t.ext.credit.on && o.Rx == Streaming {
+			t.sendPairs(codec.AppendInt(codec.AppendUint(nil, id), maxWindow), 1) // see waive
+		}
 		return
 	}
 	t.refuse(id, CodeTooManySessions, "too many sessions are open")
@@ -203,7 +206,7 @@ func (t *Table) calledControl(m *codec.Message) {
 	}
 	f := codec.Frame{Kind: codec.KindCall, Session: m.Session, Type: codec.V1Value}
 	if t.ch.SendOf(nil, &f, 0) == channel.ErrFull {
-		t.owe(nil, f)
+		t.owe(owed{f: f})
 	}
 }
 

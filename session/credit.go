@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"math"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -20,6 +21,9 @@ import (
 // maxCredit bounds windows and grants, far from any overflow.
 const maxCredit = 1 << 40
 
+// maxWindow leaves room for the grant that waives a window, see Table.waive.
+const maxWindow = maxCredit / 2
+
 // over marks the account of a session that is over, see account.unread.
 const over = math.MinInt64 / 2
 
@@ -35,6 +39,7 @@ type ledger struct {
 	pocket   int64      // taken off left ahead, for what the loop sends
 	handed   int64      // used, as far as the loop handed it over itself
 	received int64      // and not granted
+	free     int64      // part of it that no window bounds: last messages, and late ones
 	largest  int64      // chunk, since received was 0
 	strikes  int        // sessions that the peer has overdrawn
 	short    []*Session // handlers that were refused for want of credit
@@ -44,6 +49,7 @@ type ledger struct {
 	due     []*Session // to be granted
 	posted  bool
 	waiting atomic.Int64 // length of queue
+	refused atomic.Bool  // short is not empty
 }
 
 // account is a session's part.
@@ -59,6 +65,8 @@ type account struct {
 	received int64 // and not granted
 	largest  int64 // chunk, since received was 0
 	later    bool  // the chunk that is being handed over will be read later
+	waive    bool  // the peer is to be told that it may send all it wants
+	waived   bool  // nobody reads it: only the channel's account counts
 	due      bool  // guarded by the ledger's mu
 }
 
@@ -80,6 +88,7 @@ func (l *ledger) end() {
 	l.counting.Store(false)
 	l.mu.Lock()
 	for _, p := range l.queue {
+		p.paid = true // the channel knows why it takes nothing
 		close(p.ready)
 	}
 	l.queue = nil
@@ -126,13 +135,15 @@ func counted(f *codec.Frame) int64 {
 // pay takes n off both accounts. Without must it does so only if both are above zero.
 func (s *Session) pay(n int64, must bool) bool {
 	l := &s.t.ext.credit
-	must = must || !l.open.Load()
-	if s.credit.left.Add(-n)+n <= 0 && !must {
-		s.credit.left.Add(n)
+	switch {
+	case must || !l.open.Load():
+		s.credit.left.Add(-n)
+		l.left.Add(-n)
+	case l.left.Load() <= 0 || !take(&s.credit.left, n):
 		return false
-	}
-	if l.left.Add(-n)+n <= 0 && !must {
-		s.refund(n)
+	case !take(&l.left, n):
+		s.credit.left.Add(n)
+		s.t.retryShort()
 		return false
 	}
 	return true
@@ -166,26 +177,50 @@ func refill(pocket *int64, left *atomic.Int64, window int64) {
 	}
 }
 
-// refund gives back what was paid for a frame that was not taken.
-func (s *Session) refund(n int64) {
-	s.credit.left.Add(n)
-	s.t.ext.credit.left.Add(n)
+// take takes n off an account above zero. One that is not stays as it is, so that nobody
+// else finds it lower than it should be.
+func take(left *atomic.Int64, n int64) bool {
+	for {
+		have := left.Load()
+		if have <= 0 {
+			return false
+		}
+		if left.CompareAndSwap(have, have-n) {
+			return true
+		}
+	}
 }
 
-// payLast takes off what a last frame costs: it never waits.
-func (s *Session) payLast(f *codec.Frame) {
-	if f.Kind == codec.KindCall && s.t.ext.credit.counting.Load() {
-		s.pay(counted(f), true)
+// refund gives back what was paid for a frame that was not taken, and lets go those who
+// were kept back by it. Any goroutine.
+func (s *Session) refund(n int64) {
+	if n == 0 {
+		return
 	}
+	s.credit.left.Add(n)
+	s.t.ext.credit.left.Add(n)
+	s.t.payQueue()
+	s.t.retryShort()
+}
+
+// payLast takes off what a last frame costs, and returns it: it never waits.
+func (s *Session) payLast(f *codec.Frame) (cost int64) {
+	if f.Kind == codec.KindCall && s.t.ext.credit.counting.Load() {
+		cost = counted(f)
+		s.pay(cost, true)
+	}
+	return cost
 }
 
 // payOffLoop waits until n is paid, in turn with the other goroutines.
 func (s *Session) payOffLoop(ctx context.Context, n int64, last bool) error {
 	l := &s.t.ext.credit
-	if n == 0 && last || (last || l.waiting.Load() == 0) && s.pay(n, last) {
+	noWait := ctx == channel.NoWait
+	if n == 0 && last || (last || noWait || l.waiting.Load() == 0) && s.pay(n, last) {
 		return nil
 	}
-	if ctx == channel.NoWait {
+	if noWait {
+		s.t.payQueue() // who may have been kept back while we tried
 		return channel.ErrFull
 	}
 	p := &payer{s: s, n: n, ready: make(chan struct{})}
@@ -250,7 +285,27 @@ func (t *Table) wantCredit(s *Session, refused int) {
 			s.refused = refused
 			t.wait(s, refused)
 		}
-		t.ext.credit.short = append(t.ext.credit.short, s)
+		l := &t.ext.credit
+		if n := len(l.short); n >= minShort && n >= 2*t.ids.count {
+			l.short = slices.DeleteFunc(l.short, func(s *Session) bool { return !s.hungry }) // they have ended
+		}
+		l.short = append(l.short, s)
+		l.refused.Store(true) // then look again: credit may just have been given back
+		if l.left.Load() > 0 && s.credit.left.Load() > 0 {
+			t.retryShort()
+		}
+	}
+}
+
+// minShort is how long the list of those who are short may be without a look whether all
+// of them live.
+const minShort = 64
+
+// retryShort has those told who were refused, if credit has come back other than by a
+// grant. Any goroutine.
+func (t *Table) retryShort() {
+	if t.ext.credit.refused.Load() {
+		t.ch.Post(t.tellShort)
 	}
 }
 
@@ -282,6 +337,7 @@ func (t *Table) tellShort() {
 	l := &t.ext.credit
 	list := l.short
 	l.short = nil
+	defer func() { l.refused.Store(len(l.short) > 0) }()
 	for i, s := range list {
 		switch {
 		case !s.hungry: // it has ended
@@ -306,23 +362,25 @@ func (t *Table) received(s *Session, m *codec.Message) bool {
 		return true
 	}
 	n := int64(len(m.Payload))
-	overdrawn := use(&l.received, &l.largest, n, t.ext.ours.channel)
-	if s == nil || s.rx == nil {
+	switch {
+	case s == nil || s.rx == nil || s.ignored: // nobody keeps it
+		l.received += n
+		l.free += n
 		l.read(t, n)
 		return true
+	case !s.streamed: // it counts as read at once, and the last one was sent without credit
+		l.received += n
+		l.free += n
+		s.credit.received += n
+		s.readHere(n)
+		return true
 	}
+	overdrawn := use(&l.received, &l.largest, n, t.ext.ours.channel+l.free)
 	overdrawn = use(&s.credit.received, &s.credit.largest, n, t.ext.ours.session) || overdrawn
 	if overdrawn && t.ext.confirmed {
 		l.read(t, n)
-		if l.strikes++; l.strikes > 1 {
-			t.bad(channel.CodeBadCredit, "more chunks than there was credit for, again")
-			return false
-		}
-		t.failSession(s, CodeOverflow, "more was sent than there was credit for")
+		t.overdrawn(s)
 		return false
-	}
-	if !s.streamed { // what is no stream counts as read at once
-		s.readHere(n)
 	}
 	return true
 }
@@ -337,6 +395,27 @@ func use(received, largest *int64, n, window int64) (overdrawn bool) {
 	*received += n
 	*largest = max(*largest, n)
 	return *received >= window+*largest
+}
+
+// overdrawn fails a session whose peer sends more than it may, and the second time the
+// channel. A peer that has had the end of ours may take it for an error that ended the
+// session, and is forgiven.
+func (t *Table) overdrawn(s *Session) {
+	l := &t.ext.credit
+	if !s.tx.Closed() {
+		l.strikes++
+	}
+	if l.strikes > 1 {
+		t.bad(channel.CodeBadCredit, "more chunks than there was credit for, again")
+		return
+	}
+	t.failSession(s, CodeOverflow, "more was sent than there was credit for")
+}
+
+// bounded reports whether credit bounds what the peer sends on s. Until it has confirmed
+// it is bounded as a plain one is.
+func (t *Table) bounded(s *Session) bool {
+	return t.ext.credit.on && t.ext.confirmed && s.streamed
 }
 
 // keptBytes notes that n bytes of chunks wait for who will read them.
@@ -415,13 +494,18 @@ func (t *Table) sendGrants() {
 		}
 	}
 	n := l.used.Swap(0) + l.handed
-	l.handed = 0
+	l.handed, l.free = 0, 0 // what is free was read at once
 	l.received -= n
 	put(extensionSession, n)
 	for _, s := range due {
 		n := s.credit.used.Swap(0) + s.credit.handed
-		if s.credit.handed = 0; s.rx != nil {
-			s.credit.received -= n
+		s.credit.handed = 0
+		s.credit.received -= n
+		switch {
+		case s.credit.waive:
+			s.credit.waive = false
+			put(s.id, maxWindow)
+		case s.rx != nil && !s.credit.waived:
 			put(s.id, n)
 		}
 		if count >= maxGrants {
@@ -459,6 +543,19 @@ func (t *Table) closeAccount(s *Session) {
 	if n := s.credit.unread.Swap(over); n > 0 {
 		l.read(t, n)
 	}
+}
+
+// waive lets the peer send as much as it likes on a session that nobody reads any more,
+// and of whose end it may not know: else it would wait for good. On the channel's account
+// it still counts.
+func (t *Table) waive(s *Session) {
+	l := &t.ext.credit
+	if !l.on || !s.streamed || s.rx == nil || s.credit.waived {
+		return
+	}
+	s.credit.waive, s.credit.waived = true, true
+	t.closeAccount(s)
+	l.grant(t, s)
 }
 
 // payQueue lets go whoever waited to send on a session that takes nothing more.

@@ -29,6 +29,7 @@ func (s *Session) Preload(p []byte) {
 // no further message of (protocol: channels). On the loop.
 func (s *Session) Drop() {
 	s.tx.Close()
-	s.txDone = true
+	s.txDone, s.hungry = true, false
+	s.t.payQueue()
 	s.Ignore()
 }

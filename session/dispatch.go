@@ -220,7 +220,7 @@ func (t *Table) refuse(id uint64, code int64, why string) {
 	t.counts.refused.inc()
 	f := codec.Frame{Kind: codec.KindError, Session: id, Category: CategoryWorker, Code: code, Text: why}
 	if t.ch.SendOf(nil, &f, channel.Last) == channel.ErrFull {
-		t.owe(nil, f)
+		t.owe(owed{f: f})
 	}
 	t.spendCancel()
 }

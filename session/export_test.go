@@ -33,3 +33,6 @@ func AccountOf(s *Session) (left, received, read int64) {
 	a := &s.credit
 	return a.left.Load() + a.pocket, a.received, a.used.Load() + a.handed
 }
+
+// Short counts the sessions whose handlers wait for credit. On the loop.
+func Short(t *Table) int { return len(t.ext.credit.short) }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"strconv"
+	"strings"
 	"sync/atomic"
 
 	"github.com/sluice-rpc/sluice/channel"
@@ -46,7 +47,7 @@ type terms struct {
 }
 
 func (e *Extensions) terms() terms {
-	return terms{!e.NoCredit, !e.NoCancel, int64(e.SessionWindow), int64(e.ChannelWindow)}
+	return terms{!e.NoCredit, !e.NoCancel, min(int64(e.SessionWindow), maxWindow), min(int64(e.ChannelWindow), maxWindow)}
 }
 
 // text is for example "1 credit=262144/4194304 cancel": the version, then what it offers.
@@ -85,7 +86,7 @@ func parseTerms(text []byte) (t terms, ok bool) {
 // window reads one; 0 if it is none.
 func window(text []byte) int64 {
 	n, err := strconv.ParseInt(string(text), 10, 64)
-	if err != nil || n < 0 || n > maxCredit {
+	if err != nil || n < 0 || n > maxWindow {
 		return 0
 	}
 	return n
@@ -171,7 +172,7 @@ func (t *Table) agree(peer terms) {
 func (t *Table) hello() {
 	f := codec.Frame{Kind: codec.KindCall, Session: extensionSession, Type: extHello, Args: codec.Args(t.ext.ours.text()).Bytes()}
 	if t.ch.SendOf(nil, &f, 0) == channel.ErrFull {
-		t.owe(nil, f)
+		t.owe(owed{f: f})
 	}
 }
 
@@ -221,13 +222,17 @@ func (t *Table) cancelledBy(r *codec.Reader) {
 		return
 	}
 	if s := t.ids.get(id); s != nil {
+		t.cancelled(s)
+		t.lenient = true // it has overtaken what was sent before it
 		s.tx.Close()
 		s.txDone, s.rx = true, nil
-		t.cancelled(s)
 		s.cutOff(e)
 		t.settle(s)
 	}
 }
+
+// maxReasonBytes of a cancel. Many may wait for a peer that is slow.
+const maxReasonBytes = 512
 
 // Cancel gives a session up: the peer's side ends, too, with the given error as remote
 // cause, and whoever reads here gets it as a local one. What we have sent of it and what
@@ -243,11 +248,16 @@ func (s *Session) Cancel(category, code int64, message string) {
 		s.Cut(category, code, message)
 		return
 	}
-	t.counts.failed.inc()
-	if n := maxErrorBytes; len(message) > n {
-		message = message[:n]
+	reason := message
+	if len(reason) > maxReasonBytes {
+		reason = strings.ToValidUTF8(reason[:maxReasonBytes], "")
 	}
-	t.urgent(codec.Frame{Type: extCancel, Args: codec.Args(s.id, category, code, message).Bytes()})
+	f := codec.Frame{Kind: codec.KindCall, Session: extensionSession, Type: extCancel, Args: codec.Args(s.id, category, code, reason).Bytes()}
+	if t.ch.SendUrgent(&f) == channel.ErrFull {
+		s.Cut(category, code, message)
+		return
+	}
+	t.counts.failed.inc()
 	s.tx.Close()
 	s.txDone, s.rx = true, nil
 	t.lenient = true

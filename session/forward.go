@@ -37,6 +37,9 @@ type Splice struct {
 // sessions go on. An error says that nothing was opened, and s is left as it was:
 // errors.Is channel.ErrFull is worth another try. On the loop of s.
 func (s *Session) Forward(to *Table, event string, headers []codec.Header, cfg Splice) error {
+	if e := s.Err(); e != nil || !s.installed {
+		return notSent(s.finished())
+	}
 	j := &joint{cfg: cfg, near: s.t.ch.SameLoop(to.ch)}
 	j.left.Store(2)
 	callee, f, err := to.prepare(event, headers, &j.callee)
@@ -103,7 +106,7 @@ func (l *leg) keep(p []byte) {
 	s := l.from
 	l.rest = append(l.rest[:0], p...)
 	s.Pause()
-	s.credit.later = true
+	s.credit.later = s.streamed && s.t.ext.credit.on
 	s.refused = len(p) + chunkCost
 	s.t.wait(s, s.refused)
 	if !l.j.near {
@@ -159,14 +162,16 @@ func (l *leg) OnError(_ *Session, e *Error) {
 	fromCallee := l == &l.j.callee
 	l.end(l.frameOf(e, fromCallee))
 	if !fromCallee {
-		if e.Remote {
+		if e.Remote && !l.from.tx.Closed() {
 			l.on(l.to, l.other().await)
-		} else {
+		} else { // lost, or cancelled in both directions
 			l.on(l.to, l.to.Ignore)
 		}
 		return
 	}
-	l.answered()
+	if !l.choked {
+		l.answered()
+	}
 	if e.Remote {
 		_ = l.from.SendChoke() // or it was sent
 	}

@@ -19,6 +19,7 @@ type pauses struct {
 	owner    bool       // the Owner is among them
 	full     bool       // the output was full since they were last told: others queue behind
 	waiting  int        // bytes that were refused, or came meanwhile
+	streamed int        // part of it of sessions whose peers need credit
 	since    time.Time  // when waiting last reached its limit
 	accepted uint64     // frames that found room
 }
@@ -26,8 +27,9 @@ type pauses struct {
 // owed is a last frame that has to go out as soon as there is room. s is nil for a
 // session that was refused.
 type owed struct {
-	s *Session
-	f codec.Frame
+	s    *Session
+	f    codec.Frame
+	cost int64 // paid for it
 }
 
 // Reasons to pause reading.
@@ -40,9 +42,6 @@ const (
 // setPause adds or removes a reason to pause reading.
 func (t *Table) setPause(reason uint8, on bool) {
 	before := t.pause.reasons
-	if t.ext.credit.on && reason != pauseOwed {
-		on = false // the peer is held by credit, and what gives credit must be read
-	}
 	if on {
 		t.pause.reasons |= reason
 	} else {
@@ -59,7 +58,7 @@ func (t *Table) setPause(reason uint8, on bool) {
 // park stops reading for a session whose inbox is full. It may be parked already: a
 // channel that drains its output reads on.
 func (t *Table) park(s *Session) {
-	if t.ext.credit.on && s.streamed {
+	if t.bounded(s) {
 		return
 	}
 	if !s.parked {
@@ -138,11 +137,18 @@ func (t *Table) wantOpen() {
 }
 
 // wait counts n bytes that wait with a session for room. Above InboxBytes in all the
-// channel stands still.
+// channel stands still. What credit bounds is left out: then what gives credit is read on.
 func (t *Table) wait(s *Session, n int) {
 	s.waiting += n
 	t.pause.waiting += n
-	still := t.pause.waiting >= t.cfg.InboxBytes
+	if s.streamed {
+		t.pause.streamed += n
+	}
+	unbounded := t.pause.waiting
+	if t.ext.credit.on && t.ext.confirmed {
+		unbounded -= t.pause.streamed
+	}
+	still := unbounded >= t.cfg.InboxBytes
 	if still && t.pause.reasons&pauseWaiting == 0 {
 		t.pause.since = time.Now()
 		if !t.pause.timer.Active() {
@@ -176,8 +182,8 @@ func (t *Table) heldLong(now time.Time) time.Duration {
 
 // owe keeps a last frame until there is room for it. Until then nothing is read, so that
 // what is owed cannot grow.
-func (t *Table) owe(s *Session, f codec.Frame) {
-	t.pause.owed = append(t.pause.owed, owed{s, f})
+func (t *Table) owe(o owed) {
+	t.pause.owed = append(t.pause.owed, o)
 	t.setPause(pauseOwed, true)
 }
 
@@ -186,8 +192,11 @@ func (t *Table) writable() {
 	p := &t.pause
 	for ; len(p.owed) > 0; p.owed = p.owed[1:] {
 		o := &p.owed[0]
-		if t.ch.SendOf(o.party(), &o.f, channel.Last) == channel.ErrFull {
+		switch err := t.ch.SendOf(o.party(), &o.f, channel.Last); {
+		case err == channel.ErrFull:
 			return
+		case err != nil && o.s != nil: // it was ended otherwise
+			o.s.refund(o.cost)
 		}
 		*o = owed{}
 	}

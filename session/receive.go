@@ -51,13 +51,8 @@ func (s *Session) gotChunk(m *codec.Message) {
 }
 
 func (s *Session) gotData(p []byte) {
-	if s.ignored {
-		if s.streamed && s.t.ext.credit.on {
-			s.readHere(int64(len(p)))
-		}
-		return
-	}
 	switch {
+	case s.ignored:
 	case s.keeping():
 		s.kept++
 		s.keptBytes(len(p))
@@ -231,6 +226,7 @@ func (s *Session) tellCut(e *Error) {
 	s.hungry = false
 	s.dropKept()
 	if s.handler != nil {
+		s.t.closeAccount(s)
 		s.handler.OnError(s, e)
 	}
 }

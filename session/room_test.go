@@ -231,9 +231,8 @@ func TestKeptEnd(t *testing.T) {
 			}
 		}
 		r.send("invoke 2 e", "chunk 2 a", "choke 2")
-		r.loop(func() { _ = s.SendChoke() })
 		r.told()
-		r.dropOutput()
+		r.loop(func() { _ = s.SendChoke() }) // waits for room no more
 		r.told("2 chunk a", "2 choke", "2 settled")
 	})
 }

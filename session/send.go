@@ -31,6 +31,10 @@ func (s *Session) sendPart(f *codec.Frame, size int) error {
 	if s.owing.Load() || s.tx.Closed() {
 		return s.finished()
 	}
+	if s.t.pause.full { // behind those who were refused before
+		s.t.wantRoom(s, size+chunkCost)
+		return channel.ErrFull
+	}
 	cost := int64(0)
 	if s.t.ext.credit.counting.Load() {
 		if cost = counted(f); !s.payHere(cost) {
@@ -38,18 +42,13 @@ func (s *Session) sendPart(f *codec.Frame, size int) error {
 			return channel.ErrFull
 		}
 	}
-	err := error(channel.ErrFull) // behind those who were refused before
-	if !s.t.pause.full {
-		err = s.t.ch.SendOf(s, f, 0)
-	}
-	if err != nil && cost > 0 {
-		s.refund(cost)
-	}
-	switch err {
-	case nil:
+	err := s.t.ch.SendOf(s, f, 0)
+	if err == nil {
 		s.t.pause.accepted++
 		return nil
-	case channel.ErrFull:
+	}
+	s.refund(cost)
+	if err == channel.ErrFull {
 		s.t.wantRoom(s, size+chunkCost)
 		return err
 	}
@@ -106,16 +105,18 @@ func (s *Session) sendLast(f codec.Frame) error {
 		return s.finished()
 	}
 	f.Session = s.id
-	s.payLast(&f)
+	cost := s.payLast(&f)
 	err := s.t.ch.SendOf(s, &f, channel.Last)
-	if err == channel.ErrFull {
+	switch err {
+	case nil:
+		s.t.pause.accepted++
+	case channel.ErrFull:
 		s.owing.Store(true)
 		f.Args = bytes.Clone(f.Args)
-		s.t.owe(s, f)
+		s.t.owe(owed{s, f, cost})
 		return nil
-	}
-	if err == nil {
-		s.t.pause.accepted++
+	default:
+		s.refund(cost)
 	}
 	return s.sent(err)
 }
@@ -227,7 +228,7 @@ func (s *Session) sendOffLoop(ctx context.Context, f codec.Frame, part channel.P
 		}
 	}
 	err := s.t.ch.SendOfOffLoop(ctx, s, &f, part)
-	if err != nil && cost > 0 {
+	if err != nil {
 		s.refund(cost)
 	}
 	return s.sent(err)

@@ -107,6 +107,7 @@ func (s *Session) SetHandler(h Handler) { s.handler = h }
 func (s *Session) Ignore() {
 	s.ignored = true
 	s.t.lenient = s.t.lenient || s.rx != nil
+	s.t.waive(s)
 	s.dropKept()
 	s.t.unpark(s)
 	if s.txDone {
@@ -162,7 +163,10 @@ func (s *Session) Opened(at int64) {
 
 // Finished is for the channel.
 func (s *Session) Finished() {
-	s.txDone, s.hungry = true, false
+	if s.txDone = true; s.hungry {
+		s.hungry = false
+		s.t.ch.Post(s.tellWritable) // of what was kept for it, for there is nothing to wait for
+	}
 	s.t.payQueue()
 	if s.ignored {
 		s.rx = nil

@@ -300,7 +300,9 @@ func (t *Table) endSession(s *Session, e *Error) {
 	s.cutting = true
 	t.lenient = t.lenient || s.rx != nil
 	first := s.markCut(e)
-	_ = s.SendError(e.Category, e.Code, e.Message)
+	if s.SendError(e.Category, e.Code, e.Message) != nil {
+		t.waive(s)
+	}
 	if first {
 		s.tellCut(e)
 	}
