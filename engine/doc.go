@@ -59,5 +59,6 @@
 // Engine are in its own directory. A process that leaves its group (setsid) is
 // nobody's any more.
 //
-// The protocol's rules are §1.2 to §1.9, §3 and §4 of PROTOCOL.md, for v1 also §2.6 and §2.7.
+// PROTOCOL.md has the rules: the messages of a worker link, its life, its errors, and where
+// services and engine differ from the C++ runtime.
 package engine

@@ -29,7 +29,7 @@ func (k *link) OnOpen() {}
 func (k *link) OnInvoke(*session.Session) {}
 
 // OnHandshake gives the link to its slave. A stranger is closed without an answer, and
-// the slave that it may have wanted to be waits on (protocol §1.3).
+// the slave that it may have wanted to be waits on (protocol: worker).
 func (k *link) OnHandshake(uuid []byte) {
 	s := k.lobby.claim(uuid, k)
 	if s == nil {
@@ -49,7 +49,7 @@ func (k *link) close() {
 }
 
 // activate makes the slave active: by the handshake in v1, by the first heartbeat in v0
-// (protocol §1.3 and §4).
+// (protocol: worker).
 func (k *link) activate() {
 	k.active = true
 	k.listen()

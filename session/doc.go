@@ -5,6 +5,14 @@
 // once when the channel goes. A [Session] is one conversation: two directions that
 // end on their own, each with a [Graph] that says which message may come next.
 //
+// # Roles
+//
+// A table is one of the two ends of a link. On a worker link an [Engine] opens sessions
+// by the name of an event ([Table.Open]), and a [Worker] serves them. Elsewhere a
+// [Client] opens them by the number of a method ([Table.Call]), and a [Server], whose
+// Owner is a [Callee], says what each method opens. In v1 both ends may do both, over
+// one channel.
+//
 // # Two faces
 //
 // On the loop, for latency: a [Handler] is called for each message as it lies in the
@@ -13,11 +21,19 @@
 // told when there is some, in turn with others; what comes for it meanwhile is kept.
 //
 // In any other goroutine, for comfort: Recv and Chunks wait for the peer, Send, Write,
-// Close and Fail for room in the output. Data comes through a bounded inbox; when it is
-// full the whole channel stops reading until the reader goes on, or for at most
-// Config.MaxPause, after which the session fails and the others go on.
+// Close and Fail for room in the output. Data comes through a bounded inbox. When that
+// is full a plain peer is held by the whole channel, which stops reading until the
+// reader goes on, or for at most Config.MaxPause, after which the session fails and the
+// others go on. A peer of our kind is held by credit, see [Extensions], and no other
+// session notices.
 //
 // A session is used through one face.
+//
+// # In the middle
+//
+// [Session.Pause] holds a session and no other. [Session.Forward] joins it to a new one
+// on another channel: frames pass both ways with a new head, the payload copied once and
+// not looked at, and each direction stands still while the other side has no room.
 //
 // # Bytes
 //

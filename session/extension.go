@@ -50,7 +50,7 @@ func (e *Extensions) terms() terms {
 	return terms{!e.NoCredit, !e.NoCancel, min(int64(e.SessionWindow), maxWindow), min(int64(e.ChannelWindow), maxWindow)}
 }
 
-// text is for example "1 credit=262144/4194304 cancel": the version, then what it offers.
+// text is for example "1 credit=4194304/16777216 cancel": the version, then what it offers.
 func (t terms) text() string {
 	s := "1"
 	if t.credit {
