@@ -27,6 +27,12 @@ type PackageLimits struct {
 	MaxFiles int
 }
 
+const (
+	maxNameBytes = 4 << 10 // of a path in an archive, and of a link's target
+	maxDepth     = 128     // directories above a file
+	maxHeadBytes = 8 << 10 // on average, of what tar.gz says of one file
+)
+
 func (l *PackageLimits) setDefaults() {
 	orBytes(&l.MaxPackedBytes, 64<<20)
 	orBytes(&l.MaxBytes, 512<<20)
@@ -40,6 +46,14 @@ func orBytes(p *int64, def int64) {
 	case *p < 0:
 		*p = math.MaxInt64 - 1
 	}
+}
+
+// stream bounds what a tar.gz is unpacked to, with all that is said of its files.
+func (l *PackageLimits) stream() int64 {
+	if int64(l.MaxFiles) > (math.MaxInt64-l.MaxBytes)/maxHeadBytes-1 {
+		return math.MaxInt64 - 1
+	}
+	return l.MaxBytes + int64(l.MaxFiles+1)*maxHeadBytes
 }
 
 // item is one entry of an archive.
@@ -67,7 +81,7 @@ func walk(archive io.ReaderAt, size int64, limits PackageLimits, f func(item) er
 		if err != nil {
 			return fmt.Errorf("gzip: %w", err)
 		}
-		return w.tar(z)
+		return w.tar(&counted{r: z, read: new(int64), limit: limits.stream()})
 	case string(magic[:n]) == "PK\x03\x04":
 		return w.zip(archive, size)
 	}
@@ -147,6 +161,9 @@ func (w *walker) zipped(file *zip.File) error {
 
 // item checks one, and gives it to f.
 func (w *walker) item(it item) error {
+	if n := max(len(it.name), len(it.link)); n > maxNameBytes {
+		return fmt.Errorf("%.64q: a path of %d bytes, limit %d", it.name, n, maxNameBytes)
+	}
 	name, ok := clean(it.name)
 	if !ok {
 		return fmt.Errorf("%q is outside of the package", it.name)
@@ -177,7 +194,7 @@ func (w *walker) item(it item) error {
 		return fmt.Errorf("%q is no file, directory or link", name)
 	}
 	w.seen[name] = it.mode
-	it.body = &counted{r: it.body, w: w}
+	it.body = &counted{r: it.body, read: &w.bytes, limit: w.limits.MaxBytes}
 	return w.f(it)
 }
 
@@ -186,9 +203,16 @@ func (w *walker) place(it item) error {
 	if was, twice := w.seen[it.name]; twice && (!was.IsDir() || !it.mode.IsDir()) {
 		return fmt.Errorf("%q is there twice", it.name)
 	}
+	if n := strings.Count(it.name, "/"); n > maxDepth {
+		return fmt.Errorf("%.64q is below %d directories, limit %d", it.name, n, maxDepth)
+	}
 	for dir := path.Dir(it.name); dir != "."; dir = path.Dir(dir) {
-		if mode, ok := w.seen[dir]; ok && !mode.IsDir() {
+		mode, ok := w.seen[dir]
+		if ok && !mode.IsDir() {
 			return fmt.Errorf("%q is below %q, which is no directory", it.name, dir)
+		}
+		if ok { // and so are those above it
+			break
 		}
 		w.seen[dir] = fs.ModeDir | 0o755 // implied; it counts, too
 	}
@@ -198,17 +222,18 @@ func (w *walker) place(it item) error {
 	return nil
 }
 
-// counted counts what is read of all files together.
+// counted counts what is read, up to a limit that several may share.
 type counted struct {
-	r io.Reader
-	w *walker
+	r     io.Reader
+	read  *int64
+	limit int64
 }
 
 func (c *counted) Read(p []byte) (int, error) {
-	left := c.w.limits.MaxBytes - c.w.bytes
+	left := c.limit - *c.read
 	n, err := c.r.Read(p[:min(int64(len(p)), left+1)])
-	if c.w.bytes += int64(n); int64(n) > left {
-		return n, fmt.Errorf("more than %d bytes", c.w.limits.MaxBytes)
+	if *c.read += int64(n); int64(n) > left {
+		return n, fmt.Errorf("more than %d bytes", c.limit)
 	}
 	return n, err
 }

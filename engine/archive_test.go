@@ -201,6 +201,9 @@ func TestBadArchive(t *testing.T) {
 		"hard link out":       {[]entry{{name: "h", link: "../x", hard: true}}, "no file before it"},
 		"hard link to link":   {[]entry{link("l", "a"), {name: "h", link: "l", hard: true}}, "no file before it"},
 		"too many files":      {[]entry{a, {name: "b/c/d/e/f/g", mode: 0o644}}, "more than 6 files"},
+		"long path":           {[]entry{{name: strings.Repeat("a/", 50_000) + "a", mode: 0o644}}, "limit 4096"},
+		"long target":         {[]entry{link("l", strings.Repeat("a", 5000))}, "limit 4096"},
+		"deep":                {[]entry{{name: strings.Repeat("a/", 200) + "a", mode: 0o644}}, "below 200 directories"},
 		"too large":           {[]entry{ok, a, {name: "b", body: strings.Repeat("x", 90), mode: 0o644}}, "more than 100 bytes"},
 	}
 	limits := engine.PackageLimits{MaxBytes: 100, MaxFiles: 6}
@@ -219,6 +222,20 @@ func TestBadArchive(t *testing.T) {
 				t.Errorf("ReadPackage() = %v, want %q", err, c.want)
 			}
 		})
+	}
+}
+
+// What is said of files, but none of it, is bounded too: a few bytes say it for ever.
+func TestArchiveOfHeads(t *testing.T) {
+	var head bytes.Buffer
+	if err := tar.NewWriter(&head).WriteHeader(&tar.Header{Name: strings.Repeat("a", 300), Format: tar.FormatPAX}); err != nil {
+		t.Fatal(err)
+	}
+	pax := head.Bytes()[:head.Len()-512] // without that of the file
+	raw := gzipped(t, bytes.Repeat(pax, 1000))
+	err := engine.Unpack(raw, filepath.Join(t.TempDir(), "app"), engine.PackageLimits{MaxBytes: 100, MaxFiles: 6})
+	if want := "more than 57444 bytes"; err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("unpack() = %v, want %q", err, want)
 	}
 }
 
