@@ -309,8 +309,9 @@ func (e *Engine) Deploy(ctx context.Context, name string, p *Package) error {
 
 // Reload calls Config.Reread, and reads routing groups and the profiles of the running
 // applications anew, those of the storage too. If one of them is bad nothing changes, and
-// the error says which. Workers that run keep the time-outs that they have. It is for a
-// running Engine; everything else of what Reread returns counts at the next start.
+// the error says which. Workers that run keep the time-outs that they have. The file of
+// the log, if there is one, is opened anew, for who has moved it away. It is for a running
+// Engine; everything else of what Reread returns counts at the next start.
 func (e *Engine) Reload(ctx context.Context) error {
 	e.reload.Lock()
 	defer e.reload.Unlock()
@@ -353,6 +354,9 @@ func (e *Engine) Reload(ctx context.Context) error {
 		if err := app.SetProfile(p); err != nil {
 			return fmt.Errorf("engine: reload: app %s: %w", app.Name(), err)
 		}
+	}
+	if err := e.logging.Reopen(); err != nil {
+		return fmt.Errorf("engine: reload: the log: %w", err)
 	}
 	return nil
 }

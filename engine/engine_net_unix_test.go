@@ -272,11 +272,16 @@ func TestReload(t *testing.T) {
 	var fail error
 	echo := echoSource("echo", "echo")
 	echo.Profile = "p"
+	logFile := filepath.Join(t.TempDir(), "log")
 	r := run(t, engine.Config{
 		Apps:     []engine.Source{echo},
 		Profiles: map[string]engine.Profile{"p": {Concurrency: 1}},
 		Reread:   func() (engine.Config, error) { return next, fail },
+		Logging:  engine.LoggingConfig{File: logFile},
 	})
+	if err := os.Rename(logFile, logFile+".1"); err != nil {
+		t.Fatal(err)
+	}
 	capacity := func() int { return r.Stats().Apps[0].Info.PoolLimit }
 	next.Profiles = map[string]engine.Profile{"p": {PoolLimit: 7}}
 	next.Groups = map[string]map[string]uint32{"all": {"echo": 1}}
@@ -284,6 +289,9 @@ func TestReload(t *testing.T) {
 		t.Errorf("Reload() = %v and capacity %d, want 7", err, capacity())
 	}
 	r.service(t, "all").wantEcho(0, "event")
+	if _, err := os.Stat(logFile); err != nil {
+		t.Errorf("the log that was moved away is not opened anew: %v", err)
+	}
 	next.Profiles = nil
 	if err := r.Reload(t.Context()); err == nil || !strings.Contains(err.Error(), "echo") || capacity() != 7 {
 		t.Errorf("Reload() = %v and capacity %d, want that the profile is missing", err, capacity())

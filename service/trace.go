@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 
 	"github.com/sluice-rpc/sluice/codec"
+	"github.com/sluice-rpc/sluice/session"
 )
 
 // Trace identifies the request that a call belongs to, across services (protocol:
@@ -66,20 +67,16 @@ func TraceOf(h []codec.Header) (Trace, bool) {
 	return Trace(t), ok
 }
 
-// traceKey is the key of a context's Trace.
-type traceKey struct{}
-
 // WithTrace returns a context of the request t. Calls made under it are sent as children
-// of t, and what is logged under it says its ID. An invalid t takes the trace away.
+// of t, and what is logged under it says its ID. The context of a worker's handler and of
+// a service's method has the trace of the request that it serves. An invalid t takes the
+// trace away.
 func WithTrace(ctx context.Context, t Trace) context.Context {
-	return context.WithValue(ctx, traceKey{}, t)
+	return session.WithTrace(ctx, codec.Trace(t))
 }
 
 // TraceFrom returns the trace of a context, or false if it has none.
 func TraceFrom(ctx context.Context) (Trace, bool) {
-	t, _ := ctx.Value(traceKey{}).(Trace)
-	if !t.Valid() {
-		return Trace{}, false
-	}
-	return t, true
+	t, ok := session.TraceFrom(ctx)
+	return Trace(t), ok
 }

@@ -76,7 +76,6 @@ func serving(call func(s *session.Session, args []byte)) option {
 // What a server makes of calls, and what it closes the connection for: all that the
 // live runtime does (protocol: facts on the wire, 1 and 2).
 func TestServer(t *testing.T) {
-	const open = "94010190 90" // stream, channel 1
 	for _, tt := range []struct {
 		name string
 		send []string // hex

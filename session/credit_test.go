@@ -229,7 +229,6 @@ func (h onRoom) OnWritable(s *session.Session)            { h.f(s) }
 
 // What a peer's grants and overdrafts get (rows B21 to B23).
 func TestCreditBad(t *testing.T) {
-	const invoke = "invoke 2 e"
 	shake := offering(codec.Frame{Kind: codec.KindHandshake, Text: "u"}, offerText)
 	grant := func(args ...any) string {
 		f := codec.Frame{Kind: codec.KindCall, Type: 1, Args: codec.Args(args...).Bytes()}

@@ -118,9 +118,10 @@ func (s *Session) Ignore() {
 
 // Bind returns a context of parent that is cancelled when the session is cut: by the
 // peer's error, a lost channel or a failure raised here; the cause says which. Write
-// waits with it. Any goroutine, once; cancel releases it.
+// waits with it. If the session was opened with a trace, the context has it. Any
+// goroutine, once; cancel releases it.
 func (s *Session) Bind(parent context.Context) (ctx context.Context, cancel context.CancelFunc) {
-	ctx, cause := context.WithCancelCause(parent)
+	ctx, cause := context.WithCancelCause(s.withTrace(parent))
 	s.end.Lock()
 	defer s.end.Unlock()
 	s.end.ctx, s.end.cancel = ctx, cause
