@@ -31,12 +31,13 @@ func beClient() int {
 		known.note(key, n, acked)
 		say("note %s %d %t", key, n, acked)
 	}
-	l, err := startLoad(os.Getenv(addrVar), t, callers, seed, os.Getenv(prefixVar), note, known.entry)
+	l, err := startLoad(os.Getenv(addrVar), os.Getenv(v0Var) != "", t, callers, seed, os.Getenv(prefixVar), note, known.entry)
 	if err != nil {
 		say("fault %v", err)
 		return 1
 	}
 	_, _ = io.Copy(io.Discard, os.Stdin)
+	l.rest()
 	if err := l.finish(); err != nil {
 		say("fault %v", err)
 	}
@@ -62,7 +63,7 @@ func startChild(t *testing.T, c *cloud, ta *tally, known *ledger, seed uint64, p
 	t.Helper()
 	p := exec.Command(os.Args[0])
 	p.Env = append(os.Environ(), roleVar+"=client", runVar+"="+c.run, addrVar+"="+c.addr, callersVar+"=3",
-		seedVar+"="+strconv.FormatUint(seed, 10), prefixVar+"="+prefix, "GORACE=atexit_sleep_ms=0")
+		seedVar+"="+strconv.FormatUint(seed, 10), prefixVar+"="+prefix, v0Var+"="+c.dialect(), "GORACE=atexit_sleep_ms=0")
 	ch := &child{proc: p, err: new(bytes.Buffer), done: make(chan error, 1)}
 	p.Stderr = ch.err
 	out, err := p.StdoutPipe()
@@ -112,8 +113,8 @@ func (ch *child) kill(ta *tally) {
 	_ = ch.proc.Process.Kill()
 	err := <-ch.done
 	_ = ch.in.Close()
-	if text := ch.err.String(); strings.Contains(text, "panic") || strings.Contains(text, "fatal error") || strings.Contains(text, "DATA RACE") {
-		ta.wrong("a client ended with %v: %.3000s", err, text)
+	if text := bugIn(ch.err.String()); text != "" {
+		ta.wrong("a client ended with %v: %s", err, text)
 	}
 }
 

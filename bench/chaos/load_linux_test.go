@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/sluice-rpc/sluice/codec"
@@ -122,12 +123,14 @@ func kindOf(err error) (kind string, fine bool) {
 
 // load is one client and its callers.
 type load struct {
+	v0     bool
 	client *service.Client
 	logger *service.Logger
 	tally  *tally
 	note   func(key string, n int, acked bool) // of a write, before and after
 	know   func(key string) entry
 	stop   chan struct{} // closed to have the callers end
+	once   sync.Once     // of closing it
 	wg     sync.WaitGroup
 
 	mu   sync.Mutex // guards the following
@@ -137,12 +140,12 @@ type load struct {
 }
 
 // startLoad connects in its own time, and starts callers.
-func startLoad(locator string, t *tally, callers int, seed uint64, prefix string, note func(string, int, bool), know func(string) entry) (*load, error) {
+func startLoad(locator string, v0 bool, t *tally, callers int, seed uint64, prefix string, note func(string, int, bool), know func(string) entry) (*load, error) {
 	quiet := slog.New(slog.DiscardHandler)
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	c, err := service.Connect(ctx, service.Config{
-		Locators: []string{locator}, Logger: quiet, MaxConnects: -1,
+		Locators: []string{locator}, V0: v0, Logger: quiet, MaxConnects: -1,
 		Backoff: service.Backoff{Base: 20 * time.Millisecond, Max: 500 * time.Millisecond},
 	})
 	if err != nil {
@@ -152,7 +155,7 @@ func startLoad(locator string, t *tally, callers int, seed uint64, prefix string
 	if err != nil {
 		return nil, errors.Join(err, c.Close(ctx))
 	}
-	l := &load{client: c, logger: logger, tally: t, note: note, know: know, stop: make(chan struct{})}
+	l := &load{v0: v0, client: c, logger: logger, tally: t, note: note, know: know, stop: make(chan struct{})}
 	for i := range callers {
 		who := &caller{load: l, random: rand.New(rand.NewPCG(seed, uint64(i))), prefix: fmt.Sprintf("%s.%d", prefix, i)}
 		l.wg.Go(who.run)
@@ -160,10 +163,14 @@ func startLoad(locator string, t *tally, callers int, seed uint64, prefix string
 	return l, nil
 }
 
-// finish ends the callers, and after them the client. Each record is accounted for.
-func (l *load) finish() error {
-	close(l.stop)
+// rest ends the callers, and keeps the connections. The second one does nothing.
+func (l *load) rest() {
+	l.once.Do(func() { close(l.stop) })
 	l.wg.Wait()
+}
+
+// finish ends the client, behind rest. Each record is accounted for.
+func (l *load) finish() error {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	err := l.client.Close(ctx)
@@ -246,21 +253,21 @@ func (c *caller) call() {
 
 // echoes sends a few chunks to a worker, and compares what comes back.
 func (c *caller) echoes(ctx context.Context) error {
-	stream, err := c.client.Service("echo").Open(ctx, "enqueue", codec.Args("echo"))
+	var sent, got []byte
+	args := codec.Args("echo")
+	if c.v0 { // a call has all that there is to say
+		sent = c.chunk()
+		args = codec.Args("echo", sent)
+	}
+	stream, err := c.client.Service("echo").Open(ctx, "enqueue", args)
 	if err != nil {
 		return err
 	}
 	defer stream.Discard()
-	var sent, got []byte
-	for range 1 + c.random.IntN(4) {
-		chunk := bytes.Repeat([]byte{byte(c.random.Uint32())}, 1+c.random.IntN(4<<10))
-		if err := stream.Send(ctx, chunk); err != nil {
+	if !c.v0 {
+		if sent, err = c.send(ctx, stream); err != nil {
 			return err
 		}
-		sent = append(sent, chunk...)
-	}
-	if err := stream.Close(); err != nil {
-		return err
 	}
 	for {
 		chunk, err := stream.Recv(ctx)
@@ -277,6 +284,22 @@ func (c *caller) echoes(ctx context.Context) error {
 	}
 	c.answered(true)
 	return nil
+}
+
+func (c *caller) chunk() []byte {
+	return bytes.Repeat([]byte{byte(c.random.Uint32())}, 1+c.random.IntN(4<<10))
+}
+
+// send sends a few chunks, and ends our stream.
+func (c *caller) send(ctx context.Context, stream *service.Stream) (sent []byte, err error) {
+	for range 1 + c.random.IntN(4) {
+		chunk := c.chunk()
+		if err := stream.Send(ctx, chunk); err != nil {
+			return nil, err
+		}
+		sent = append(sent, chunk...)
+	}
+	return sent, stream.Close()
 }
 
 // write puts the next value under one of the caller's keys.
@@ -302,13 +325,12 @@ func (c *caller) read(ctx context.Context) error {
 func check(ctx context.Context, storage *service.Service, key string, know func(string) entry) error {
 	before := know(key)
 	reply, err := storage.Call(ctx, "read", codec.Args(collection, key))
-	if service.Is(err, service.CategoryGeneric, 2) && before.acked == 0 { // ENOENT
+	switch missing := isMissing(err); {
+	case missing && before.acked == 0:
 		return nil
-	}
-	if service.Is(err, service.CategoryGeneric, 2) {
+	case missing:
 		return fmt.Errorf("%w: %q is not there, want value %d: %w", errWrong, key, before.acked, err)
-	}
-	if err != nil {
+	case err != nil:
 		return err
 	}
 	r := reply.Reader()
@@ -320,4 +342,10 @@ func check(ctx context.Context, storage *service.Service, key string, know func(
 		return fmt.Errorf("%w: %q has value %d, want %d to %d", errWrong, key, n, before.acked, after.tried)
 	}
 	return nil
+}
+
+// isMissing reports whether the storage said that there is nothing under a key.
+func isMissing(err error) bool {
+	return service.Is(err, service.CategoryGeneric, int64(syscall.ENOENT)) ||
+		service.Is(err, service.CategoryV0, service.V0Invocation) && strings.Contains(err.Error(), "not been found")
 }

@@ -2,7 +2,6 @@ package chaos
 
 import (
 	"flag"
-	"fmt"
 	"os"
 	"runtime"
 	"strings"
@@ -26,6 +25,7 @@ const (
 	seedVar    = "CHAOS_SEED"
 	prefixVar  = "CHAOS_PREFIX" // of a client's keys
 	callersVar = "CHAOS_CALLERS"
+	v0Var      = "CHAOS_V0" // set: the old protocol
 )
 
 const (
@@ -53,7 +53,7 @@ func seed(t *testing.T) uint64 {
 	if s == 0 {
 		s = uint64(time.Now().UnixNano()) % 1_000_000_007
 	}
-	t.Logf("replay with: go test ./bench/chaos -run '^%s$' -kills %d -seed %d", t.Name(), *killsFlag, s)
+	t.Logf("replay with: go test ./bench/chaos -run '^%s$' -kills %d -seed %d", strings.ReplaceAll(t.Name(), "/", "$/^"), *killsFlag, s)
 	return s
 }
 
@@ -109,5 +109,5 @@ func wantBack(t *testing.T, before own) {
 	if after.heap > before.heap+maxHeapBytes {
 		t.Errorf("the test process has %d bytes on the heap, %d before", after.heap, before.heap)
 	}
-	t.Log(fmt.Sprintf("test process: before %+v, after %+v", before, after))
+	t.Logf("test process: before %+v, after %+v", before, after)
 }

@@ -32,23 +32,26 @@ type snapshot struct {
 	Slaves, Load, Queue        int
 	Accepted, Spawned, Crashed uint64
 	Corrupt                    uint64
+	AtWork                     []int // the workers that have served a request
 }
 
 // beRuntime is a runtime with one application, whose workers are this program too. It ends
 // when its stdin does.
 func beRuntime() int {
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError}))
+	v0 := os.Getenv(v0Var) != ""
 	e, err := engine.New(engine.Config{
 		Listen: os.Getenv(addrVar),
 		Dir:    os.Getenv(dirVar),
 		Grace:  5 * time.Second,
+		V0:     v0,
 		Apps: []engine.Source{{
-			Name: "echo", Command: []string{os.Args[0]}, Profile: "chaos",
+			Name: "echo", Command: []string{os.Args[0]}, Profile: "chaos", V0: v0,
 			Env: []string{roleVar + "=worker", "GORACE=atexit_sleep_ms=0"},
 		}},
 		Profiles: map[string]engine.Profile{"chaos": {
 			Name: "chaos", PoolLimit: 3, Concurrency: 4, QueueLimit: 1000, GrowThreshold: 2,
-			IdleTimeout: 2 * time.Second, HandshakeTimeout: patience,
+			IdleTimeout: time.Second, HandshakeTimeout: patience,
 		}},
 		Logging: engine.LoggingConfig{Output: io.Discard},
 		Logger:  log,
@@ -103,6 +106,11 @@ func look(e *engine.Engine) snapshot {
 			s.Queue += i.QueueDepth
 			s.Spawned += i.Spawned
 			s.Crashed += i.Crashed
+			for _, slave := range i.Slaves {
+				if slave.Accepted > 0 && slave.State == engine.Active {
+					s.AtWork = append(s.AtWork, slave.PID)
+				}
+			}
 		}
 	}
 	return s
@@ -153,6 +161,7 @@ func beWorker() int {
 type cloud struct {
 	t     *testing.T
 	run   string
+	v0    bool
 	dir   string
 	addr  string
 	err   string // file with the stderr of all its processes
@@ -163,13 +172,21 @@ type cloud struct {
 }
 
 // newCloud chooses an address, and starts nothing.
-func newCloud(t *testing.T, dir string) *cloud {
+func newCloud(t *testing.T, dir string, v0 bool) *cloud {
 	t.Helper()
 	port := freePort(t)
 	return &cloud{
-		t: t, dir: dir, addr: net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), err: filepath.Join(t.TempDir(), "stderr"),
+		t: t, dir: dir, v0: v0, addr: net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), err: filepath.Join(t.TempDir(), "stderr"),
 		run: fmt.Sprintf("%d-%d", os.Getpid(), port),
 	}
+}
+
+// dialect returns the value of v0Var.
+func (c *cloud) dialect() string {
+	if c.v0 {
+		return "yes"
+	}
+	return ""
 }
 
 // freePort returns a port that the system gives to nobody who connects, so that it is
@@ -197,7 +214,7 @@ func (c *cloud) start() {
 	}
 	defer log.Close()
 	p := exec.Command(os.Args[0])
-	p.Env = append(os.Environ(), roleVar+"=runtime", runVar+"="+c.run, dirVar+"="+c.dir, addrVar+"="+c.addr, "GORACE=atexit_sleep_ms=0")
+	p.Env = append(os.Environ(), roleVar+"=runtime", runVar+"="+c.run, dirVar+"="+c.dir, addrVar+"="+c.addr, v0Var+"="+c.dialect(), "GORACE=atexit_sleep_ms=0")
 	p.Stderr = log
 	out, err := p.StdoutPipe()
 	if err == nil {
@@ -305,9 +322,17 @@ func (c *cloud) wantNoneLeft() {
 		c.t.Errorf("processes are left: %+v", left)
 	}
 	text, _ := os.ReadFile(c.err)
+	if bug := bugIn(string(text)); bug != "" {
+		c.t.Errorf("a process of the runtime says: %s", bug)
+	}
+}
+
+// bugIn returns what a process said of a bug, from there on.
+func bugIn(stderr string) string {
 	for _, bug := range []string{"panic:", "fatal error:", "DATA RACE"} {
-		if i := strings.Index(string(text), bug); i >= 0 {
-			c.t.Errorf("a process of the runtime says: %.3000s", text[i:])
+		if i := strings.Index(stderr, bug); i >= 0 {
+			return stderr[i:min(len(stderr), i+4000)]
 		}
 	}
+	return ""
 }

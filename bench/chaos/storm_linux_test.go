@@ -66,8 +66,8 @@ func (d *dials) sums() (all, first, tenth, second int) {
 //
 //	go test ./bench/chaos -run Storm -down 60s -most 0 -timeout 30m -v
 func TestStorm(t *testing.T) {
+	c := newCloud(t, filepath.Join(t.TempDir(), "state"), false)
 	before := measure()
-	c := newCloud(t, filepath.Join(t.TempDir(), "state"))
 	defer c.kill()
 	c.start()
 	c.await()
