@@ -125,21 +125,22 @@ func (e *Engine) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, d := range declared {
+	// The locator listens last, so that whoever finds it finds the others.
+	for _, d := range append(declared[1:], declared[0]) {
 		s, err := e.serve(ctx, d)
 		if err != nil {
 			return err
 		}
-		e.servers = append(e.servers, s)
-		if e.endpoint.Port == 0 {
-			e.endpoint = s.Endpoints()[0]
+		if d.Name == "locator" {
+			e.servers = slices.Insert(e.servers, 0, s)
+		} else {
+			e.servers = append(e.servers, s)
 		}
-	}
-	for _, s := range e.servers {
 		if err := e.publish(s, true); err != nil {
 			return err
 		}
 	}
+	e.endpoint = e.servers[0].Endpoints()[0]
 	e.launchAll(ctx)
 	return nil
 }

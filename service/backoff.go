@@ -9,16 +9,16 @@ import (
 
 // Backoff says how long to wait before an attempt is repeated: a random time of which the
 // bound doubles with each failure (protocol: links between locators, whose 1, 2, 4 ... 32 s
-// are the defaults but for the last, so that whatever was away has everybody back within
-// 30 s; the randomness keeps those who failed together from coming back together: n
-// clients that lost a service at the same time come back at n/Base a second at most, so
-// 5000 of them to a service that takes 500 a second want a Base of more than 10 s). It is
-// a value without a state.
+// are the defaults up to 12 s: whatever was away is to have everybody back within 30 s,
+// which may take a wait for the locator and another one for the service; the randomness
+// keeps those who failed together from coming back together: n clients that lost a service
+// at the same time come back at n/Base a second at most, so 5000 of them to a service that
+// takes 500 a second want a Base of more than 10 s). It is a value without a state.
 type Backoff struct {
 	// Base is the bound behind the first failure. If zero, 1 s. If negative, there is no
 	// wait at all.
 	Base time.Duration
-	// Max is what the bound does not exceed. If zero, 16 s. If negative, no limit.
+	// Max is what the bound does not exceed. If zero, 12 s. If negative, no limit.
 	Max time.Duration
 }
 
@@ -36,7 +36,7 @@ func (b Backoff) bound(n int) time.Duration {
 	}
 	switch {
 	case most == 0:
-		most = 16 * time.Second
+		most = 12 * time.Second
 	case most < 0:
 		most = math.MaxInt64
 	}

@@ -21,12 +21,12 @@ func TestBackoff(t *testing.T) {
 		n    int
 		want time.Duration // the bound
 	}{
-		{service.Backoff{}, 0, time.Second}, {service.Backoff{}, 1, 2 * time.Second}, {service.Backoff{}, 4, 16 * time.Second},
-		{service.Backoff{}, 5, 16 * time.Second}, {service.Backoff{}, 6, 16 * time.Second}, {service.Backoff{}, math.MaxInt, 16 * time.Second},
+		{service.Backoff{}, 0, time.Second}, {service.Backoff{}, 1, 2 * time.Second}, {service.Backoff{}, 4, 12 * time.Second},
+		{service.Backoff{}, 5, 12 * time.Second}, {service.Backoff{}, 6, 12 * time.Second}, {service.Backoff{}, math.MaxInt, 12 * time.Second},
 		{service.Backoff{}, -1, time.Second}, {service.Backoff{}, math.MinInt, time.Second},
 		{service.Backoff{Base: 10 * time.Millisecond, Max: 25 * time.Millisecond}, 1, 20 * time.Millisecond},
 		{service.Backoff{Base: 10 * time.Millisecond, Max: 25 * time.Millisecond}, 2, 25 * time.Millisecond},
-		{service.Backoff{Base: time.Minute}, 0, 16 * time.Second},
+		{service.Backoff{Base: time.Minute}, 0, 12 * time.Second},
 		{service.Backoff{Base: -1}, 7, 0},
 		{service.Backoff{Base: -1, Max: -1}, math.MaxInt, 0},
 		{service.Backoff{Max: -1}, 10, 1024 * time.Second},
