@@ -27,7 +27,8 @@ type BaseConfig struct {
 	// is for services of our kind, credit and cancel are agreed on. Role, Owner, and of its
 	// Channel the Dialect and the Loops are set here; MaxCancels of zero is no limit.
 	Sessions session.Config
-	// DialTimeout of one try of one endpoint. If zero, 5 s. If negative, no limit.
+	// DialTimeout of one try of one address, and of looking up a name. If zero, 5 s. If
+	// negative, no limit.
 	DialTimeout time.Duration
 	// Dial connects to an address of network "tcp"; the host may be a name. If nil, names
 	// are looked up, and each of their addresses is dialled in turn.
@@ -314,7 +315,7 @@ func (b *BaseService) try(ctx context.Context, e Endpoint) (*link, []Try) {
 	addrs := []string{e.String()}
 	if _, err := netip.ParseAddr(e.Host); err != nil && b.cfg.Dial == nil {
 		b.setStage(StageLookUp)
-		ips, err := net.DefaultResolver.LookupNetIP(ctx, "ip", e.Host)
+		ips, err := b.lookUp(ctx, e.Host)
 		if err != nil {
 			return nil, []Try{{StageLookUp, e, err}}
 		}
@@ -342,13 +343,25 @@ func (b *BaseService) try(ctx context.Context, e Endpoint) (*link, []Try) {
 	return nil, tries
 }
 
+// bound returns a context that ends after the DialTimeout.
+func (b *BaseService) bound(ctx context.Context) (context.Context, context.CancelFunc) {
+	if b.cfg.DialTimeout > 0 {
+		return context.WithTimeout(ctx, b.cfg.DialTimeout)
+	}
+	return context.WithCancel(ctx)
+}
+
+// lookUp returns the addresses of a host.
+func (b *BaseService) lookUp(ctx context.Context, host string) ([]netip.Addr, error) {
+	ctx, cancel := b.bound(ctx)
+	defer cancel()
+	return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+}
+
 // dial opens a channel to one address.
 func (b *BaseService) dial(ctx context.Context, e Endpoint, addr string) (*link, error) {
-	if b.cfg.DialTimeout > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, b.cfg.DialTimeout)
-		defer cancel()
-	}
+	ctx, cancel := b.bound(ctx)
+	defer cancel()
 	dial := b.cfg.Dial
 	if dial == nil {
 		dial = new(net.Dialer).DialContext

@@ -32,7 +32,7 @@ func testG3(t *testing.T) {
 		testG3Storm(t, stormClients/10, 10, service.Backoff{Base: 15 * time.Second, Max: 25 * time.Second})
 	})
 	// Services of one Client share its bound, whatever the back-off is.
-	inBubble(t, "together", func(t *testing.T) { testG3Storm(t, 1, 2000, service.Backoff{}) })
+	inBubble(t, "together", func(t *testing.T) { testG3Storm(t, 1, 1500, service.Backoff{}) })
 	inBubble(t, "together, no back-off", func(t *testing.T) { testG3Storm(t, 1, 500, service.Backoff{Base: -1}) })
 	t.Run("tcp", testG3TCP)
 }

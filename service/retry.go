@@ -30,10 +30,10 @@ func (s *Service) attempt(ctx context.Context, method string, f func(l lease) (O
 			}
 			return nil
 		}
-		lost := isLost(err)
-		if lost {
+		closed, lost := lossIn(err)
+		if lost = lost && ctx.Err() == nil; lost { // else it may be in the cause of ctx: another channel's
 			s.counts.lost.Add(1)
-			l.base.lose(l.link, err) // its channel may not have come to say so
+			l.base.lose(l.link, closed) // its channel may not have come to say so
 		}
 		s.route.release(l, outcome)
 		if l.instance != nil {
@@ -102,11 +102,17 @@ func (s *Service) ended(err error) {
 	s.counts.failed.Add(1)
 }
 
-// isLost reports whether a call ended because its channel did.
-func isLost(err error) bool {
+// lossIn returns how a channel ended, and whether that is why the call did, unless it lies in
+// the cause of the context.
+func lossIn(err error) (*channel.CloseError, bool) {
 	var e *session.Error
 	var closed *channel.CloseError
-	return errors.As(err, &e) && !e.Remote && errors.As(err, &closed)
+	return closed, errors.As(err, &e) && !e.Remote && errors.As(err, &closed)
+}
+
+func isLost(err error) bool {
+	_, lost := lossIn(err)
+	return lost
 }
 
 // outcomeOf says what the end of a call says about the instance that it was made to.

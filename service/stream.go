@@ -136,6 +136,9 @@ func (s *Stream) recv(ctx context.Context) (*session.Slot, []byte, error) {
 	if err == nil {
 		return slot, p, nil
 	}
+	if cause := context.Cause(ctx); cause != nil && errors.Is(err, cause) {
+		return nil, nil, err // the caller's, whatever it is
+	}
 	if err == io.EOF {
 		s.release(Succeeded)
 	} else if e := (*session.Error)(nil); errors.As(err, &e) {
