@@ -5,6 +5,7 @@ import (
 
 	"github.com/sluice-rpc/sluice/channel"
 	"github.com/sluice-rpc/sluice/codec"
+	"github.com/sluice-rpc/sluice/service"
 	"github.com/sluice-rpc/sluice/session"
 )
 
@@ -30,10 +31,10 @@ type answer struct {
 // The answers (protocol: error texts of v0; facts seen on the wire). v0 has the codes
 // resource error 2, timeout error 3 and deadline error 4.
 var (
-	answerQueueFull  = &answer{CategoryOverseer, int64(OverseerQueueFull), "queue is full", 2, "the queue is full"}
-	answerExpired    = &answer{CategoryNode, int64(NodeDeadline), "the event has expired in the queue", 4, "the session has expired in the queue"}
-	answerOverdue    = &answer{CategoryNode, int64(NodeTimeout), "invocation has timed out", 3, "invocation has timed out"}
-	answerNotRunning = &answer{CategoryNode, int64(NodeNotRunning), "application is not running", 2, "the engine is not active"}
+	answerQueueFull  = &answer{service.CategoryOverseer, service.OverseerQueueIsFull, "queue is full", 2, "the queue is full"}
+	answerExpired    = &answer{service.CategoryNode, service.NodeDeadline, "the event has expired in the queue", 4, "the session has expired in the queue"}
+	answerOverdue    = &answer{service.CategoryNode, service.NodeTimeout, "invocation has timed out", 3, "invocation has timed out"}
+	answerNotRunning = &answer{service.CategoryNode, service.NodeNotRunning, "application is not running", 2, "the engine is not active"}
 
 	answerDied     = &answer{categoryMisc, codeEOF, "slave has been discarded", 2, "slave has unexpectedly disconnected"}
 	answerSilent   = &answer{categorySystem, codeCanceled, "slave has been discarded", 2, "slave has timed out"}

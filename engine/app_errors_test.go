@@ -8,6 +8,7 @@ import (
 
 	"github.com/sluice-rpc/sluice/codec"
 	"github.com/sluice-rpc/sluice/engine"
+	"github.com/sluice-rpc/sluice/service"
 	"github.com/sluice-rpc/sluice/session"
 )
 
@@ -48,8 +49,8 @@ func TestAppErrors(t *testing.T) {
 				s.w.want(t, choke(s.id))
 				return
 			}
-			s.w.want(t, failure(s.id, engine.CategoryNode, 3, "invocation has timed out"))
-		}, engine.CategoryNode, 3, "invocation has timed out", 3, "invocation has timed out"},
+			s.w.want(t, failure(s.id, service.CategoryNode, 3, "invocation has timed out"))
+		}, service.CategoryNode, 3, "invocation has timed out", 3, "invocation has timed out"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			pairsOf(t, func(t *testing.T, client, worker codec.Dialect) {
@@ -90,8 +91,8 @@ func TestAppRefuses(t *testing.T) {
 		}
 		first := v.enqueue("waits")
 		p := c.next()
-		want(v.enqueue("too much"), engine.CategoryOverseer, 1, "queue is full", 2, "the queue is full")
-		want(first, engine.CategoryNode, 1, "the event has expired in the queue", 4, "the session has expired in the queue")
+		want(v.enqueue("too much"), service.CategoryOverseer, 1, "queue is full", 2, "the queue is full")
+		want(first, service.CategoryNode, 1, "the event has expired in the queue", 4, "the session has expired in the queue")
 		if i := c.Info(); i.Accepted != 1 || i.Rejected != 1 || i.QueueDepth != 0 {
 			t.Errorf("Info() = %+v, want one accepted, one rejected", i)
 		}
@@ -101,7 +102,7 @@ func TestAppRefuses(t *testing.T) {
 		if err := c.Stop(ctx); err != nil {
 			t.Fatal(err)
 		}
-		want(v.enqueue("late"), engine.CategoryNode, 6, "application is not running", 2, "the engine is not active")
+		want(v.enqueue("late"), service.CategoryNode, 6, "application is not running", 2, "the engine is not active")
 	})
 }
 
@@ -112,7 +113,7 @@ func TestAppRequestTimeout(t *testing.T) {
 		v := c.visit(codec.V1)
 		began := time.Now()
 		call := v.enqueue("event", codec.TimeoutHeader(1500*time.Millisecond, new([8]byte)))
-		v.wantError(call, engine.CategoryNode, 1, "the event has expired in the queue")
+		v.wantError(call, service.CategoryNode, 1, "the event has expired in the queue")
 		if took := time.Since(began); took != 1500*time.Millisecond {
 			t.Errorf("it expired after %v, want 1.5s", took)
 		}

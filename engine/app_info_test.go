@@ -14,6 +14,7 @@ import (
 
 	"github.com/sluice-rpc/sluice/codec"
 	"github.com/sluice-rpc/sluice/engine"
+	"github.com/sluice-rpc/sluice/service"
 )
 
 // liveInfo returns the value of info as the live runtime answered it.
@@ -98,7 +99,7 @@ func TestAppInfo(t *testing.T) {
 		time.Sleep(40 * time.Millisecond)
 		v.enqueue("two")
 		v.enqueue("three")
-		v.wantError(v.enqueue("four"), engine.CategoryOverseer, 1, "queue is full")
+		v.wantError(v.enqueue("four"), service.CategoryOverseer, 1, "queue is full")
 		time.Sleep(1460 * time.Millisecond)
 		i := c.Info()
 		got := map[string]any{}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/sluice-rpc/sluice/codec"
 	"github.com/sluice-rpc/sluice/engine"
+	"github.com/sluice-rpc/sluice/service"
 	"github.com/sluice-rpc/sluice/session"
 )
 
@@ -263,7 +264,7 @@ func TestAppStop(t *testing.T) {
 		stopped := make(chan error)
 		go func() { stopped <- c.Stop(t.Context()) }()
 		synctest.Wait()
-		v.wantError(v.enqueue("late"), engine.CategoryNode, 6, "application is not running")
+		v.wantError(v.enqueue("late"), service.CategoryNode, 6, "application is not running")
 		for _, next := range []codec.Frame{invoke(id+1, "second"), {}} {
 			if err := w.send(failure(id, 42, 1, "over")); err != nil {
 				t.Fatal(err)
@@ -338,7 +339,7 @@ func TestAppInvoke(t *testing.T) {
 		}()
 		synctest.Wait()
 		var e *session.Error
-		if _, err := c.Invoke(t.Context(), "event", nil); !errors.As(err, &e) || e.Category != engine.CategoryOverseer || e.Delivery != session.NotSent {
+		if _, err := c.Invoke(t.Context(), "event", nil); !errors.As(err, &e) || e.Category != service.CategoryOverseer || e.Delivery != session.NotSent {
 			t.Errorf("Invoke() = %v, want a full queue", err)
 		}
 		w := c.worker(c.next())

@@ -52,7 +52,7 @@ type Engine struct {
 	reload  sync.Mutex     // one Reload at a time; disk below it
 
 	mu       sync.Mutex // guards the following; held for moments
-	state    fsm.Machine[EngineState, engineEvent]
+	state    fsm.Machine[NodeState, engineEvent]
 	begun    time.Time
 	tenants  map[string]*tenant
 	profiles map[string]Profile // of the configuration; replaced, never written
@@ -281,7 +281,7 @@ func (e *Engine) Ready() <-chan struct{} { return e.ready }
 func (e *Engine) Endpoint() service.Endpoint { return e.endpoint }
 
 // State returns what the engine does.
-func (e *Engine) State() EngineState {
+func (e *Engine) State() NodeState {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.state.State()

@@ -2,12 +2,12 @@ package engine
 
 import "github.com/sluice-rpc/sluice/fsm"
 
-// EngineState is what an Engine does.
-type EngineState uint8
+// NodeState is what an Engine does.
+type NodeState uint8
 
 // The states of an Engine.
 const (
-	EngineIdle     EngineState = iota // made by New
+	EngineIdle     NodeState = iota // made by New
 	EngineStarting                    // services and applications are being started
 	EngineRunning                     // everything is published
 	EngineStopping                    // applications finish what they do
@@ -15,7 +15,7 @@ const (
 )
 
 // String returns the state's name.
-func (s EngineState) String() string {
+func (s NodeState) String() string {
 	return [...]string{"idle", "starting", "running", "stopping", "stopped"}[min(s, EngineStopped)]
 }
 
@@ -33,7 +33,7 @@ func (e engineEvent) String() string {
 	return [...]string{"run", "started", "stop", "gone"}[min(e, engGone)]
 }
 
-var engineTable = fsm.Must("engine", EngineIdle, []fsm.Rule[EngineState, engineEvent]{
+var engineTable = fsm.Must("engine", EngineIdle, []fsm.Rule[NodeState, engineEvent]{
 	{From: EngineIdle, On: engRun, To: EngineStarting},
 	{From: EngineStarting, On: engStarted, To: EngineRunning},
 	{From: EngineStarting, On: engStop, To: EngineStopping},

@@ -11,7 +11,7 @@ import (
 
 // Stats is a snapshot of an Engine.
 type Stats struct {
-	State  EngineState
+	State  NodeState
 	Uptime time.Duration
 	// Apps in the order of their names.
 	Apps []AppStats

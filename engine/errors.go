@@ -6,39 +6,8 @@ import (
 	"strings"
 )
 
-// The categories of errors that an application's clients get in v1 (protocol: error
-// categories).
-const (
-	CategoryNode     = 0x51FF // NodeCode
-	CategoryOverseer = 0x52FF // OverseerCode
-	CategorySlave    = 0x53FF // SlaveCode
-)
-
-// NodeCode is a code of CategoryNode.
-type NodeCode int64
-
-// The codes of CategoryNode (protocol: error categories).
-const (
-	NodeDeadline          NodeCode = 1 // the request expired in the queue
-	NodeResource          NodeCode = 2
-	NodeTimeout           NodeCode = 3 // the request ran for too long
-	NodeInvalidAssignment NodeCode = 4
-	NodeAlreadyStarted    NodeCode = 5
-	NodeNotRunning        NodeCode = 6
-	NodeUncaughtSpool     NodeCode = 7
-	NodeUncaughtPublish   NodeCode = 8
-)
-
-// OverseerCode is a code of CategoryOverseer.
-type OverseerCode int64
-
-// The codes of CategoryOverseer (protocol: error categories).
-const (
-	OverseerQueueFull OverseerCode = 1
-	OverseerPoolFull  OverseerCode = 2
-)
-
-// SlaveCode says why a slave ended. It is also the code of a v1 terminate.
+// SlaveCode says why a slave ended. It is also the code of a v1 terminate, and has the
+// category service.CategorySlave in errors (protocol: error categories).
 type SlaveCode int64
 
 // The reasons. Below 100 they are those of the live runtime (protocol: error categories,
