@@ -290,7 +290,7 @@ func (e *Engine) State() NodeState {
 var errNotRunning = errors.New("engine: it is not running")
 
 func (e *Engine) isRunning() error {
-	if e.State() != EngineRunning {
+	if e.State() != NodeRunning {
 		return errNotRunning
 	}
 	return nil

@@ -36,7 +36,7 @@ func TestEngineZero(t *testing.T) {
 	}
 	echo.wantEcho(0, "event", "tag")
 	s := r.Stats()
-	if s.State != engine.EngineRunning || len(s.Services) != 5 || len(s.Apps) != 1 {
+	if s.State != engine.NodeRunning || len(s.Services) != 5 || len(s.Apps) != 1 {
 		t.Fatalf("Stats() = %+v, want 5 services and an application", s)
 	}
 	if a := s.Apps[0]; a.State != engine.AppRunning || a.Info == nil || a.Info.Accepted != 4 || a.Info.Spawned != 1 || a.Service.Conns != 1 {
@@ -49,7 +49,7 @@ func TestEngineZero(t *testing.T) {
 	if err := r.stop(); err != nil {
 		t.Errorf("Run() = %v, want nil", err)
 	}
-	if s := r.State(); s != engine.EngineStopped {
+	if s := r.State(); s != engine.NodeStopped {
 		t.Errorf("State() = %v, want stopped", s)
 	}
 	if err := r.Run(t.Context()); err == nil {

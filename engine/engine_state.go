@@ -7,16 +7,16 @@ type NodeState uint8
 
 // The states of an Engine.
 const (
-	EngineIdle     NodeState = iota // made by New
-	EngineStarting                    // services and applications are being started
-	EngineRunning                     // everything is published
-	EngineStopping                    // applications finish what they do
-	EngineStopped                     // nothing is left
+	NodeIdle     NodeState = iota // made by New
+	NodeStarting                  // services and applications are being started
+	NodeRunning                   // everything is published
+	NodeStopping                  // applications finish what they do
+	NodeStopped                   // nothing is left
 )
 
 // String returns the state's name.
 func (s NodeState) String() string {
-	return [...]string{"idle", "starting", "running", "stopping", "stopped"}[min(s, EngineStopped)]
+	return [...]string{"idle", "starting", "running", "stopping", "stopped"}[min(s, NodeStopped)]
 }
 
 // engineEvent moves an Engine from state to state.
@@ -33,12 +33,12 @@ func (e engineEvent) String() string {
 	return [...]string{"run", "started", "stop", "gone"}[min(e, engGone)]
 }
 
-var engineTable = fsm.Must("engine", EngineIdle, []fsm.Rule[NodeState, engineEvent]{
-	{From: EngineIdle, On: engRun, To: EngineStarting},
-	{From: EngineStarting, On: engStarted, To: EngineRunning},
-	{From: EngineStarting, On: engStop, To: EngineStopping},
-	{From: EngineRunning, On: engStop, To: EngineStopping},
-	{From: EngineStopping, On: engGone, To: EngineStopped},
+var engineTable = fsm.Must("engine", NodeIdle, []fsm.Rule[NodeState, engineEvent]{
+	{From: NodeIdle, On: engRun, To: NodeStarting},
+	{From: NodeStarting, On: engStarted, To: NodeRunning},
+	{From: NodeStarting, On: engStop, To: NodeStopping},
+	{From: NodeRunning, On: engStop, To: NodeStopping},
+	{From: NodeStopping, On: engGone, To: NodeStopped},
 })
 
 // AppState is what the node service tells of an application (protocol: slave states).

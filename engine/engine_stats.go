@@ -48,7 +48,7 @@ type ServiceStats struct {
 func (e *Engine) Stats() Stats {
 	e.mu.Lock()
 	s := Stats{State: e.state.State()}
-	if s.State != EngineIdle {
+	if s.State != NodeIdle {
 		s.Uptime = time.Since(e.begun)
 	}
 	var list []*tenant
@@ -64,7 +64,7 @@ func (e *Engine) Stats() Stats {
 			s.Apps[i].Info, s.Apps[i].Service = &info, serviceStats(server)
 		}
 	}
-	if s.State != EngineRunning && s.State != EngineStopping {
+	if s.State != NodeRunning && s.State != NodeStopping {
 		return s
 	}
 	for _, server := range e.servers {

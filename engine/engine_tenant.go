@@ -46,7 +46,7 @@ type tenant struct {
 // node). ctx bounds the wait only. The application is started again by every Engine of the
 // same Config.Dir until PauseApp. It is for a running Engine.
 func (e *Engine) StartApp(ctx context.Context, name, profile string) error {
-	if s := e.State(); s != EngineRunning { // launchAll comes first
+	if s := e.State(); s != NodeRunning { // launchAll comes first
 		return nodeError(service.NodeNotRunning, "the engine is %s", s)
 	}
 	t := &tenant{name: name, profile: profile}
@@ -90,7 +90,7 @@ func (e *Engine) admit(t *tenant) (before *tenant, err error) {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if s := e.state.State(); s != EngineStarting && s != EngineRunning {
+	if s := e.state.State(); s != NodeStarting && s != NodeRunning {
 		return nil, nodeError(service.NodeNotRunning, "the engine is %s", s)
 	}
 	if slices.Contains(stockNames, t.name) {
