@@ -406,7 +406,7 @@ func idempotentEcho(t *testing.T, c *cloud, idempotent bool) *service.Service {
 	if idempotent {
 		cfg.Idempotent = []string{"echo"}
 	}
-	s, err := c.client(nil).NewService(cfg)
+	s, err := c.client(func(cfg *service.Config) { cfg.MaxConnects = -1 }).NewService(cfg) // a call has its deadline only
 	if err != nil {
 		t.Fatal(err)
 	}
