@@ -16,7 +16,7 @@ import (
 // chunks, and whatever looks like one, so that both sides count alike without a graph. A
 // sender may send while both accounts, the session's and the channel's, are above zero,
 // and so passes each by at most one chunk. The receiver gives back what was read when it
-// is half a window.
+// is about half a window.
 
 // maxCredit bounds windows and grants, far from any overflow.
 const maxCredit = 1 << 40
@@ -430,10 +430,14 @@ func (s *Session) readHere(n int64) {
 	l := &s.t.ext.credit
 	s.credit.handed += n
 	l.handed += n
-	if s.credit.handed >= s.t.ext.ours.session/2 || l.handed >= s.t.ext.ours.channel/2 {
+	if s.credit.handed+s.credit.used.Load() >= s.t.ext.ours.session/2 || l.handed+l.used.Load() >= s.t.ext.ours.channel/2 {
 		l.grant(s.t, s)
 	}
 }
+
+// readShare: who reads off the loop gives back three eighths of a window, for it does not
+// see the half that the loop may have read. Both leave more than what is in pockets.
+const readShare = 8
 
 // read notes that n bytes of what was kept were read. Any goroutine.
 func (s *Session) read(n int) {
@@ -441,7 +445,7 @@ func (s *Session) read(n int) {
 	if !s.streamed || !l.open.Load() || s.credit.unread.Add(int64(-n)) < over/2 {
 		return
 	}
-	if s.credit.used.Add(int64(n)) >= s.t.ext.ours.session/2 {
+	if s.credit.used.Add(int64(n)) >= s.t.ext.ours.session/readShare*3 {
 		l.grant(s.t, s)
 	}
 	l.read(s.t, int64(n))
@@ -449,7 +453,7 @@ func (s *Session) read(n int) {
 
 // read is the channel's share of it.
 func (l *ledger) read(t *Table, n int64) {
-	if l.used.Add(n) >= t.ext.ours.channel/2 {
+	if l.used.Add(n) >= t.ext.ours.channel/readShare*3 {
 		l.grant(t, nil)
 	}
 }

@@ -1,5 +1,7 @@
 package session
 
+import "fmt"
+
 // Held is what a session keeps for its reader, as InboxBytes counts it. Only while
 // nobody reads.
 func Held(s *Session) int {
@@ -36,3 +38,12 @@ func AccountOf(s *Session) (left, received, read int64) {
 
 // Short counts the sessions whose handlers wait for credit. On the loop.
 func Short(t *Table) int { return len(t.ext.credit.short) }
+
+// Describe says what the open sessions wait for. Only while the table is idle.
+func Describe(t *Table) (text string) {
+	for _, s := range t.ids.all() {
+		text += fmt.Sprintf("[%d: rx %v tx %v done %v owing %v held %v hungry %v kept %d end %v ignored %v left %d used %d unread %d later %v] ", s.id, s.rx != nil,
+			!s.tx.Closed(), s.txDone, s.owing.Load(), s.held, s.hungry, s.kept, s.keptEnd, s.ignored, s.credit.left.Load(), s.credit.used.Load()+s.credit.handed, s.credit.unread.Load(), s.credit.later)
+	}
+	return text + fmt.Sprintf("confirmed %v left %d used %d reasons %d full %v owed %d", t.ext.confirmed, t.ext.credit.left.Load(), t.ext.credit.used.Load()+t.ext.credit.handed, t.pause.reasons, t.pause.full, len(t.pause.owed))
+}

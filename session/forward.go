@@ -15,8 +15,8 @@ type Splice struct {
 	// its peer, which passes as it is: its channel was lost, or it was failed here. If
 	// nil, that is [42, 208] and the error's message. On the loop of the side that ended.
 	Translate func(fromCallee bool, e *Error) (category, code int64, message string)
-	// OnAnswered, if set, is called once, when the callee has ended its direction or was
-	// lost. On the loop of the callee.
+	// OnAnswered, if set, is called once, when the callee has ended its direction, was
+	// lost, or is given up because nobody wants its answer. On the loop of the callee.
 	OnAnswered func()
 	// OnEnd, if set, is called once, when both sessions are over. On the loop of either.
 	OnEnd func()
@@ -81,6 +81,8 @@ type leg struct {
 	rest     []byte // a chunk that to had no room for
 	passed   int    // chunks
 	choked   bool
+	told     bool           // OnAnswered was called
+	waits    bool           // rest waits for to to have room; owned by the loop of to
 	linger   *channel.Timer // owned by the loop of from
 }
 
@@ -109,14 +111,16 @@ func (l *leg) keep(p []byte) {
 	s.credit.later = s.streamed && s.t.ext.credit.on
 	s.refused = len(p) + chunkCost
 	s.t.wait(s, s.refused)
-	if !l.j.near {
+	if l.j.near {
+		l.waits = true
+	} else {
 		l.to.t.ch.Post(l.retry)
 	}
 }
 
 // retry sends what is kept. On the loop of to, which tells when it is worth another try.
 func (l *leg) retry() {
-	if l.to.SendChunk(l.rest) == channel.ErrFull {
+	if l.waits = l.to.SendChunk(l.rest) == channel.ErrFull; l.waits {
 		return
 	}
 	l.on(l.from, l.goOn)
@@ -163,15 +167,16 @@ func (l *leg) OnError(_ *Session, e *Error) {
 	l.end(l.frameOf(e, fromCallee))
 	if !fromCallee {
 		if e.Remote && !l.from.tx.Closed() {
+			if l.other().waits { // after an error nobody is told of room
+				l.other().retry()
+			}
 			l.on(l.to, l.other().await)
 		} else { // lost, or cancelled in both directions
 			l.on(l.to, l.to.Ignore)
 		}
 		return
 	}
-	if !l.choked {
-		l.answered()
-	}
+	l.answered()
 	if e.Remote {
 		_ = l.from.SendChoke() // or it was sent
 	}
@@ -203,8 +208,10 @@ func (l *leg) end(f codec.Frame) {
 	}
 }
 
+// answered tells that of the callee, whose leg this is.
 func (l *leg) answered() {
-	if f := l.j.cfg.OnAnswered; f != nil {
+	if f := l.j.cfg.OnAnswered; f != nil && !l.told {
+		l.told = true
 		f()
 	}
 }
@@ -246,6 +253,9 @@ const defaultLinger = 30 * time.Second
 func (l *leg) over() {
 	if l.linger != nil {
 		l.linger.Stop()
+	}
+	if l == &l.j.callee {
+		l.answered()
 	}
 	l.j.ended()
 }
