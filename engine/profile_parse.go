@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/sluice-rpc/sluice/codec"
@@ -19,18 +21,23 @@ const maxProfileBytes = 1 << 20
 // have their defaults; unknown ones are ignored, as the runtimes do. An error names the
 // keys that are wrong. raw is not kept.
 func ParseProfile(raw []byte) (Profile, error) {
+	p, _, err := readProfile(raw)
+	return p, err
+}
+
+// readProfile is ParseProfile, and also returns the unknown keys in order.
+func readProfile(raw []byte) (p Profile, unknown []string, err error) {
 	fields, err := profileFields(raw)
-	if err != nil {
-		return Profile{}, fmt.Errorf("engine: profile: %w", err)
+	if err == nil {
+		err = fields.fill(&p)
 	}
-	var p Profile
-	if err := fields.fill(&p); err != nil {
-		return Profile{}, fmt.Errorf("engine: profile: %w", err)
+	if err != nil {
+		return Profile{}, nil, fmt.Errorf("engine: profile: %w", err)
 	}
 	if err := p.Validate(); err != nil {
-		return Profile{}, err
+		return Profile{}, nil, err
 	}
-	return p, nil
+	return p, slices.Sorted(maps.Keys(fields)), nil
 }
 
 // profileValue is a value of a profile as far as it matters: a number, a bool, a string
@@ -42,7 +49,15 @@ type profileValue struct {
 	object profileMap
 }
 
+// profileMap has the members that were not taken yet.
 type profileMap map[string]profileValue
+
+// take returns a member, and forgets it.
+func (m profileMap) take(key string) (profileValue, bool) {
+	v, ok := m[key]
+	delete(m, key)
+	return v, ok
+}
 
 // profileFields reads either format.
 func profileFields(raw []byte) (profileMap, error) {
@@ -160,7 +175,7 @@ func (m profileMap) fill(p *Profile) error {
 
 // seconds reads a time; 0 is refused, or means none.
 func (m profileMap) seconds(key string, to *time.Duration, zero bool) error {
-	v, ok := m[key]
+	v, ok := m.take(key)
 	if !ok {
 		return nil
 	}
@@ -180,7 +195,7 @@ func (m profileMap) seconds(key string, to *time.Duration, zero bool) error {
 
 // count reads a number of at least least; 0 becomes negative, which is none.
 func (m profileMap) count(key string, to *int, least int) error {
-	v, ok := m[key]
+	v, ok := m.take(key)
 	if !ok {
 		return nil
 	}
@@ -198,7 +213,7 @@ func (m profileMap) count(key string, to *int, least int) error {
 }
 
 func (m profileMap) truth(key string, to *bool) error {
-	v, ok := m[key]
+	v, ok := m.take(key)
 	if !ok {
 		return nil
 	}
@@ -210,7 +225,7 @@ func (m profileMap) truth(key string, to *bool) error {
 }
 
 func (m profileMap) text(key string, to *string) error {
-	v, ok := m[key]
+	v, ok := m.take(key)
 	if !ok {
 		return nil
 	}
@@ -223,7 +238,7 @@ func (m profileMap) text(key string, to *string) error {
 
 // isolate reads isolate.type. Its args are for the isolation, and a process has none.
 func (m profileMap) isolate(to *string) error {
-	v, ok := m["isolate"]
+	v, ok := m.take("isolate")
 	if !ok {
 		return nil
 	}

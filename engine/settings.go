@@ -210,10 +210,13 @@ func (f *fieldSet) environment() []string {
 func (f *fieldSet) profiles() map[string]Profile {
 	list := make(map[string]Profile)
 	for _, name := range f.rest() {
-		p, err := ParseProfile(f.raw[name])
+		p, unknown, err := readProfile(f.raw[name])
 		delete(f.raw, name)
 		if err != nil {
 			f.fail(name, err)
+		}
+		if len(unknown) > 0 {
+			f.fail(name+"."+unknown[0], errors.New("is no key of a profile; is it misspelt?"))
 		}
 		p.Name = name
 		list[name] = p

@@ -83,6 +83,7 @@ func TestBadSettings(t *testing.T) {
 		{`{"apps": {"../a": {"command": "x"}}}`, "apps.../a", "begins with a letter"},
 		{`{"apps": {"node": {"command": "x"}}}`, "", "stock service"},
 		{`{"profiles": {"p": {"pool-limit": -1}}}`, "profiles.p", "pool-limit"},
+		{`{"profiles": {"p": {"pool-limits": 1}}}`, "profiles.p.pool-limits", "misspelt"},
 		{`{"profiles": {"p": []}}`, "profiles.p", ""},
 		{`{"groups": {"g": {}}}`, "groups.g", "at least one service"},
 		{`{"groups": {"g": {"a": 0}}}`, "groups.g.a", "weight of 1"},
