@@ -6,7 +6,9 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -26,6 +28,7 @@ const patience = 60 * time.Second
 type cloud struct {
 	*exec.Cmd
 	t       *testing.T
+	stdout  io.Reader
 	err     *bytes.Buffer // to be read after stop
 	out     []string      // the lines before "ready"
 	locator string
@@ -37,6 +40,14 @@ type cloud struct {
 // left.
 func up(t *testing.T, args ...string) *cloud {
 	t.Helper()
+	r := launch(t, args...)
+	r.awaitReady()
+	return r
+}
+
+// launch is up without waiting for anything.
+func launch(t *testing.T, args ...string) *cloud {
+	t.Helper()
 	temp, err := os.MkdirTemp("/tmp", "u")
 	if err != nil {
 		t.Fatal(err)
@@ -45,17 +56,22 @@ func up(t *testing.T, args ...string) *cloud {
 	r.Cmd = exec.Command(os.Args[0], append([]string{"up", "--listen", "127.0.0.1:0"}, args...)...)
 	r.Env = append(os.Environ(), roleVar+"=sluice", "TMPDIR="+temp, "GORACE=atexit_sleep_ms=0")
 	r.Stderr = r.err
-	out, err := r.StdoutPipe()
-	if err != nil {
+	if r.stdout, err = r.StdoutPipe(); err != nil {
 		t.Fatal(err)
 	}
 	if err := r.Start(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { r.stop(syscall.SIGTERM, 0) })
+	return r
+}
+
+// awaitReady reads what is printed up to "ready".
+func (r *cloud) awaitReady() {
+	r.t.Helper()
 	timer := time.AfterFunc(patience, func() { _ = r.Process.Kill() })
 	defer timer.Stop()
-	lines := bufio.NewScanner(out)
+	lines := bufio.NewScanner(r.stdout)
 	for lines.Scan() && lines.Text() != "ready" {
 		r.out = append(r.out, lines.Text())
 		if name, addr, _ := strings.Cut(lines.Text(), " "); name == "locator" {
@@ -64,9 +80,8 @@ func up(t *testing.T, args ...string) *cloud {
 	}
 	if lines.Text() != "ready" || r.locator == "" {
 		r.stop(syscall.SIGKILL, -1)
-		t.Fatalf("sluice up printed %q, want the locator and ready; stderr: %s", r.out, r.err)
+		r.t.Fatalf("sluice up printed %q, want the locator and ready; stderr: %s", r.out, r.err)
 	}
-	return r
 }
 
 // stop sends a signal and waits for the end, once. Nothing may be left.
@@ -411,4 +426,28 @@ func TestUpReloads(t *testing.T) {
 	}
 	step{args: words("call echo ping"), out: "pong\n"}.check(t)
 	r.stop(syscall.SIGTERM, 0)
+}
+
+// A hangup that comes before the runtime runs does not end it. It reads its configuration
+// from a pipe, so that the test knows when that is.
+func TestUpReloadsEarly(t *testing.T) {
+	dir := t.TempDir()
+	config, plain := filepath.Join(dir, "sluice.json"), filepath.Join(dir, "plain.json")
+	if err := errors.Join(syscall.Mkfifo(config, 0o600), os.WriteFile(plain, []byte("{}"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	r := launch(t, "--config", config)
+	var pipe *os.File
+	for begin := time.Now(); pipe == nil; time.Sleep(time.Millisecond) {
+		var err error
+		if pipe, err = os.OpenFile(config, os.O_WRONLY|syscall.O_NONBLOCK, 0); err != nil && time.Since(begin) > patience {
+			t.Fatalf("the configuration is not read: %v", err)
+		}
+	}
+	err := r.Process.Signal(syscall.SIGHUP)
+	_, wrote := pipe.WriteString("{}")
+	if err := errors.Join(err, wrote, os.Rename(plain, config), pipe.Close()); err != nil {
+		t.Fatal(err)
+	}
+	r.awaitReady()
 }

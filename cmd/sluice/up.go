@@ -112,6 +112,10 @@ func (p *program) upCommand() *cobra.Command {
 
 // run runs the engine until a signal.
 func (n *node) run(ctx context.Context) error {
+	var hangups <-chan os.Signal
+	if n.p.hangups != nil {
+		hangups = n.p.hangups() // one that comes before the engine runs is kept until then
+	}
 	cfg, err := n.engineConfig()
 	if err != nil {
 		return err
@@ -128,7 +132,7 @@ func (n *node) run(ctx context.Context) error {
 	if told != nil {
 		stop()
 	}
-	return cmp.Or(told, n.serve(ctx, e, ended))
+	return cmp.Or(told, n.serve(ctx, e, hangups, ended))
 }
 
 // announce waits until the engine is ready and prints where it listens. If the engine
@@ -171,11 +175,7 @@ func (n *node) print(list []found) error {
 }
 
 // serve waits for the end of the engine, and has it reload at a hangup.
-func (n *node) serve(ctx context.Context, e *engine.Engine, ended chan error) error {
-	var hangups <-chan os.Signal
-	if n.p.hangups != nil {
-		hangups = n.p.hangups()
-	}
+func (n *node) serve(ctx context.Context, e *engine.Engine, hangups <-chan os.Signal, ended chan error) error {
 	for {
 		select {
 		case <-hangups:
