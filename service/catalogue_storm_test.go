@@ -15,6 +15,7 @@ import (
 
 	"github.com/sluice-rpc/sluice/channel"
 	"github.com/sluice-rpc/sluice/codec"
+	"github.com/sluice-rpc/sluice/internal/invariants"
 	"github.com/sluice-rpc/sluice/service"
 )
 
@@ -27,13 +28,16 @@ const (
 
 // testG3 restarts a server below thousands of clients.
 func testG3(t *testing.T) {
+	clients, services := stormClients/10, 1500
+	if invariants.Race { // everything takes far longer
+		clients, services = clients/5, services/5
+	}
+	apart := service.Backoff{Base: 15 * time.Second, Max: 25 * time.Second}
 	// Clients that know nothing of each other have nothing but their back-off.
-	inBubble(t, "apart", func(t *testing.T) {
-		testG3Storm(t, stormClients/10, 10, service.Backoff{Base: 15 * time.Second, Max: 25 * time.Second})
-	})
+	inBubble(t, "apart", func(t *testing.T) { testG3Storm(t, clients, 10, apart) })
 	// Services of one Client share its bound, whatever the back-off is.
-	inBubble(t, "together", func(t *testing.T) { testG3Storm(t, 1, 1500, service.Backoff{}) })
-	inBubble(t, "together, no back-off", func(t *testing.T) { testG3Storm(t, 1, 500, service.Backoff{Base: -1}) })
+	inBubble(t, "together", func(t *testing.T) { testG3Storm(t, 1, services, service.Backoff{}) })
+	inBubble(t, "together, no back-off", func(t *testing.T) { testG3Storm(t, 1, services/3, service.Backoff{Base: -1}) })
 	t.Run("tcp", testG3TCP)
 }
 

@@ -153,6 +153,9 @@ func (p *spread) pass(ctx context.Context, key string, tried []*Instance) (lease
 	}
 	p.mu.Lock()
 	p.known = false // the next pass asks where they are by now
+	if p.closed {
+		failed.Err = ErrClosed
+	}
 	p.mu.Unlock()
 	return lease{}, failed
 }
