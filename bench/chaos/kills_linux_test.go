@@ -46,7 +46,7 @@ func planOf(r *rand.Rand, n int) []step {
 	for range n {
 		mixed = append(mixed, step{
 			victim: theRuntime, early: r.IntN(5) == 0, settle: r.IntN(4) == 0,
-			wait: time.Duration(r.Int64N(int64(250 * time.Millisecond))),
+			wait: time.Duration(r.Int64N(int64(200 * time.Millisecond))),
 		})
 	}
 	for i := range n {
@@ -337,7 +337,8 @@ func (s *storm) report(took time.Duration) {
 	keys, values := s.known.acked()
 	s.t.Logf("%d kills of workers (%d had just ended), %d of clients (%d had written), %d of the runtime, in %v",
 		s.kills[aWorker], s.missed, s.kills[aClient], s.busy, s.kills[theRuntime], took)
-	s.t.Logf("%d ends of calls, the longest took %v; %d writes of %d keys acknowledged and kept", s.tally.total(), s.tally.longest, values, keys)
+	s.t.Logf("%d ends of calls, the longest took %v (%s); %d writes of %d keys acknowledged and kept",
+		s.tally.total(), s.tally.longest, s.tally.slowest, values, keys)
 	s.t.Logf("%d times all clients were back, at the latest after %v", s.settled, s.slowest)
 	s.t.Logf("calls by how they ended:%s", s.tally.lines())
 }

@@ -35,6 +35,7 @@ type tally struct {
 	counts  map[string]int
 	faults  []string // ends that must not be
 	longest time.Duration
+	slowest string // what that was
 	fault   func(text string) // told of each fault, if set
 }
 
@@ -45,7 +46,9 @@ func (t *tally) end(what string, err error, took time.Duration) {
 	kind, fine := kindOf(err)
 	t.mu.Lock()
 	t.counts[what+": "+kind]++
-	t.longest = max(t.longest, took)
+	if took > t.longest {
+		t.longest, t.slowest = took, what+", "+kind
+	}
 	t.mu.Unlock()
 	if !fine {
 		t.wrong("%s: after %v: %v", what, took, err)

@@ -12,8 +12,8 @@ import (
 var (
 	killsFlag = flag.Int("kills", 12, "how often each of worker, runtime and client is killed")
 	seedFlag  = flag.Uint64("seed", 0, "of the plan of kills and of the load; 0 is a new one")
-	downFlag  = flag.Duration("down", time.Second, "how long the runtime is away in the storm of clients")
-	mostFlag  = flag.Duration("most", 2*time.Second, "the longest wait between tries of a client in the storm; 0 is the default of package service")
+	downFlag  = flag.Duration("down", 500*time.Millisecond, "how long the runtime is away in the storm of clients")
+	mostFlag  = flag.Duration("most", time.Second, "the longest wait between tries of a client in the storm; 0 is the default of package service")
 )
 
 // What a process of this test binary is, and what it needs to know.
