@@ -35,7 +35,7 @@ type tally struct {
 	counts  map[string]int
 	faults  []string // ends that must not be
 	longest time.Duration
-	slowest string // what that was
+	slowest string            // what that was
 	fault   func(text string) // told of each fault, if set
 }
 
