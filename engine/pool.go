@@ -298,14 +298,15 @@ func (p *pool) target(live int) int {
 
 // shrink ends slaves that are too many or have nothing to do.
 func (p *pool) shrink(now time.Time, d *decisions) {
-	keep := 0
+	keep, limit := 0, p.profile.PoolLimit // which a new profile may have lowered
 	if p.population > 0 && !p.stopping {
-		keep = min(p.population, p.profile.PoolLimit)
-		for p.servers() > keep {
-			m := p.leastLoaded()
-			m.stance = stanceLeaving
-			d.seal = append(d.seal, m)
-		}
+		limit = min(p.population, limit)
+		keep = limit
+	}
+	for p.servers() > limit {
+		m := p.leastLoaded()
+		m.stance = stanceLeaving
+		d.seal = append(d.seal, m)
 	}
 	servers := p.servers()
 	for _, m := range p.members {

@@ -112,6 +112,8 @@ func (b *bench) step(line string) {
 		b.pool.putBack(b.requests[arg(1)], b.now)
 	case "want": // slaves
 		b.pool.population = arg(1)
+	case "limit": // of slaves, in a new profile
+		b.pool.profile.PoolLimit = arg(1)
 	case "stop":
 		b.pool.stop()
 	case "close":
@@ -220,6 +222,14 @@ func TestPool(t *testing.T) {
 			"want 0: ",
 			"ready w3: ",
 			"pass 1000: idle w3",
+		}},
+		{"a lower limit is kept to", Profile{Concurrency: 1, GrowThreshold: 1, PoolLimit: 3}, []string{
+			"enqueue 3: publish true, spawn w0, spawn w1, spawn w2",
+			"ready w0: r0 to w0", "ready w1: r1 to w1",
+			"limit 1: seal w0",
+			"ready w2: seal w2",
+			"gone w0: ", "gone w2: ",
+			"release r1: r2 to w1",
 		}},
 		{"failures put starts off", Profile{}, []string{
 			"enqueue 1: publish true, spawn w0",

@@ -51,7 +51,7 @@ type Profile struct {
 	// the queue. If zero, QueueLimit/PoolLimit/2, at least 1.
 	GrowThreshold int
 	// CrashlogLimit (crashlog-limit) is how many of a worker's last lines are kept. If
-	// zero, 50. If negative, none.
+	// zero, 50. If negative, none. At most 10,000, each of up to 4 KiB.
 	CrashlogLimit int
 	// LogOutput (log-output) has what workers write logged, line by line.
 	LogOutput bool
@@ -127,9 +127,13 @@ func (p Profile) Validate() error {
 	}
 	atLeast("publish-on", p.PublishOn)
 	atLeast("unpublish-under", p.UnpublishUnder)
-	if p.QueueLimit > maxQueueLimit {
-		faults = append(faults, fmt.Errorf("queue-limit is %d, want at most %d", p.QueueLimit, maxQueueLimit))
+	atMost := func(key string, n, most int) {
+		if n > most {
+			faults = append(faults, fmt.Errorf("%s is %d, want at most %d", key, n, most))
+		}
 	}
+	atMost("queue-limit", p.QueueLimit, maxQueueLimit)
+	atMost("crashlog-limit", p.CrashlogLimit, maxCrashlogLimit)
 	if p.Isolate != "" && p.Isolate != "process" {
 		faults = append(faults, fmt.Errorf("isolate.type is %q, want \"process\", the only one there is", p.Isolate))
 	}
@@ -139,6 +143,11 @@ func (p Profile) Validate() error {
 	return fmt.Errorf("engine: profile: %w", errors.Join(faults...))
 }
 
-// maxQueueLimit bounds Profile.QueueLimit: each request in the queue holds a session and
-// what its client has sent.
-const maxQueueLimit = 1 << 20
+const (
+	// maxQueueLimit bounds Profile.QueueLimit: each request in the queue holds a session
+	// and what its client has sent.
+	maxQueueLimit = 1 << 20
+	// maxCrashlogLimit bounds Profile.CrashlogLimit: a worker that never stops writing
+	// has so many lines in our memory.
+	maxCrashlogLimit = 10_000
+)

@@ -157,13 +157,13 @@ func (m profileMap) fill(p *Profile) error {
 		m.seconds("terminate-timeout", &p.TerminateTimeout, false),
 		m.seconds("seal-timeout", &p.SealTimeout, false),
 		m.seconds("request-timeout", &p.RequestTimeout, false),
-		m.count("concurrency", &p.Concurrency, 1),
-		m.count("pool-limit", &p.PoolLimit, 1),
-		m.count("queue-limit", &p.QueueLimit, 0),
-		m.count("grow-threshold", &p.GrowThreshold, 1),
-		m.count("crashlog-limit", &p.CrashlogLimit, 0),
-		m.count("publish-on", &p.PublishOn, 0),
-		m.count("unpublish-under", &p.UnpublishUnder, 0),
+		m.count("concurrency", &p.Concurrency, 1, math.MaxInt32),
+		m.count("pool-limit", &p.PoolLimit, 1, MaxPoolLimit),
+		m.count("queue-limit", &p.QueueLimit, 0, maxQueueLimit),
+		m.count("grow-threshold", &p.GrowThreshold, 1, math.MaxInt32),
+		m.count("crashlog-limit", &p.CrashlogLimit, 0, maxCrashlogLimit),
+		m.count("publish-on", &p.PublishOn, 0, math.MaxInt32),
+		m.count("unpublish-under", &p.UnpublishUnder, 0, math.MaxInt32),
 		m.truth("log-output", &p.LogOutput),
 		m.text("name", &p.Name),
 		m.isolate(&p.Isolate),
@@ -193,8 +193,8 @@ func (m profileMap) seconds(key string, to *time.Duration, zero bool) error {
 	return nil
 }
 
-// count reads a number of at least least; 0 becomes negative, which is none.
-func (m profileMap) count(key string, to *int, least int) error {
+// count reads a number from least to most; 0 becomes negative, which is none.
+func (m profileMap) count(key string, to *int, least, most int) error {
 	v, ok := m.take(key)
 	if !ok {
 		return nil
@@ -203,8 +203,8 @@ func (m profileMap) count(key string, to *int, least int) error {
 		return fmt.Errorf("%s is no whole number", key)
 	}
 	n := *v.number
-	if n < float64(least) || n > math.MaxInt32 {
-		return fmt.Errorf("%s is %v, want %d to %d", key, n, least, math.MaxInt32)
+	if n < float64(least) || n > float64(most) {
+		return fmt.Errorf("%s is %.0f, want %d to %d", key, n, least, most)
 	}
 	if *to = int(n); n == 0 {
 		*to = -1

@@ -95,6 +95,7 @@ func TestParseProfileErrors(t *testing.T) {
 		{`{"heartbeat-timeout": "30s"}`, "heartbeat-timeout is no number, want seconds"},
 		{`{"seal-timeout": 1e300}`, "seal-timeout is 1e+300"},
 		{`{"queue-limit": 99999999}`, "queue-limit is 99999999"},
+		{`{"crashlog-limit": 99999999}`, "crashlog-limit is 99999999, want 0 to 10000"},
 		{`{"log-output": 1}`, "log-output is neither true nor false"},
 		{`{"isolate": "docker"}`, "isolate is no map"},
 		{`{"isolate": {"type": 5}}`, "isolate.type is no string"},
