@@ -79,10 +79,11 @@ func TestForwardEndsWhileKept(t *testing.T) {
 }
 
 func forwardEndsWhileKept(t *testing.T, how string, credit bool) {
-	c := newChain(t, codec.V1, perfect, func(s *session.Session) { go pour(s) })
+	patient := func(cfg *session.Config) { cfg.MaxPause = time.Hour }
+	c := newChain(t, codec.V1, perfect, func(s *session.Session) { go pour(s) }, patient)
 	ours := windows(1000, 100_000)
 	full := func(cfg *session.Config) {
-		cfg.Channel.HighWaterBytes, cfg.Extensions.NoCredit, cfg.MaxPause = 2000, !credit, time.Hour
+		cfg.Channel.HighWaterBytes, cfg.Extensions.NoCredit = 2000, !credit
 	}
 	script, err := channel.ParseScript("a<>b capacity=2000")
 	if err != nil {
@@ -92,7 +93,7 @@ func forwardEndsWhileKept(t *testing.T, how string, credit bool) {
 		if err := s.Forward(c.engine, "e", nil, c.splice); err != nil {
 			t.Error(err)
 		}
-	}, ours, full)
+	}, ours, full, patient)
 	s := r.call(t, 1)
 	pass(time.Second)
 	if how == "fails" {
