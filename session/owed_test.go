@@ -165,3 +165,40 @@ func TestStallInCouple(t *testing.T) {
 		c.wantEmpty()
 	})
 }
+
+// Two ends that owe each other a last frame go on reading, and so get rid of it.
+func TestOwedByBoth(t *testing.T) {
+	sub(t, func(t *testing.T, d codec.Dialect) {
+		script, err := channel.ParseScript("a<>b capacity=1000")
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := newCouple(t, d, script, func(c *session.Config) { c.Channel.HighWaterBytes = 5000 })
+		pourAndEnd := func(s *session.Session) *receiver {
+			got := newReceiver()
+			s.SetHandler(got)
+			for s.SendChunk(make([]byte, 500)) == nil {
+			}
+			_ = s.SendChoke()
+			return got
+		}
+		var there, here *receiver
+		c.wo.invoke = func(s *session.Session) { there = pourAndEnd(s) }
+		pass(time.Second)
+		onLoop(t, c.engine, func() {
+			s, err := c.engine.Open("e", nil, nil)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			here = pourAndEnd(s)
+		})
+		pass(time.Minute)
+		for _, got := range []*receiver{here, there} {
+			if data, ends := got.snapshot(); len(data) < 4000 || !slices.Equal(ends, []string{"choke"}) {
+				t.Errorf("%d bytes and %q came, want all and a choke", len(data), ends)
+			}
+		}
+		c.wantEmpty()
+	})
+}

@@ -14,6 +14,7 @@ type pauses struct {
 	timer   *channel.Timer
 	parked  []*Session // their inboxes are full
 	owed    []owed     // last frames that found the output full
+	owing   int        // their bytes
 
 	hungry   []*Session // were refused by ErrFull and are to be told, in turn; nil is the Owner
 	owner    bool       // the Owner is among them
@@ -180,12 +181,20 @@ func (t *Table) heldLong(now time.Time) time.Duration {
 	return t.cfg.MaxPause
 }
 
-// owe keeps a last frame until there is room for it. Until then nothing is read, so that
-// what is owed cannot grow.
+// owe keeps a last frame until there is room for it. From InboxBytes on, or with a session
+// that was refused, nothing is read, so that what is owed cannot grow; below that reading
+// goes on, for the peer may owe, too.
 func (t *Table) owe(o owed) {
 	t.pause.owed = append(t.pause.owed, o)
-	t.setPause(pauseOwed, true)
+	t.pause.owing += o.size()
+	if o.s == nil || t.pause.owing >= t.cfg.InboxBytes {
+		t.setPause(pauseOwed, true)
+	}
 }
+
+func (o *owed) size() int { return len(o.f.Args) + len(o.f.Text) + owedCost }
+
+const owedCost = 128 // of a last frame beside its bytes
 
 // writable pays what is owed and tells who waits.
 func (t *Table) writable() {
@@ -198,6 +207,7 @@ func (t *Table) writable() {
 		case err != nil && o.s != nil: // it was ended otherwise
 			o.s.refund(o.cost)
 		}
+		p.owing -= o.size()
 		*o = owed{}
 	}
 	p.owed = nil
