@@ -52,6 +52,7 @@ func (e *Engine) listen(ctx context.Context, s *service.Server) error {
 	if first == 0 {
 		return s.Listen(ctx, "tcp", net.JoinHostPort(host, "0"))
 	}
+	err = errors.New("there is none")
 	for port := first + 1; port < min(first+maxPortTries, 1<<16); port++ {
 		err = s.Listen(ctx, "tcp", net.JoinHostPort(host, strconv.Itoa(port)))
 		if !errors.Is(err, syscall.EADDRINUSE) && !errors.Is(err, syscall.EACCES) {

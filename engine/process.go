@@ -54,6 +54,9 @@ func (p *osProcess) watch(started chan<- error) {
 	defer runtime.UnlockOSThread()
 	defer close(p.left)
 	err := p.cmd.Start()
+	if _, noDir := os.Stat(p.cmd.Dir); p.cmd.Dir != "" && err != nil && noDir != nil {
+		err = noDir // else it would be blamed on the program
+	}
 	started <- err
 	if err == nil {
 		awaitEnd(p.cmd)

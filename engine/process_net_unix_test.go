@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"os"
 	"os/exec"
@@ -152,6 +153,10 @@ func TestNoProgram(t *testing.T) {
 	}
 	if _, err = engine.Spawn(t.Context(), engine.SlaveConfig{Command: []string{"/"}}); err == nil {
 		t.Error("Spawn(a directory) = nil, want an error")
+	}
+	_, err = engine.Spawn(t.Context(), self("mute", engine.SlaveConfig{Dir: "/no/such/dir"}))
+	if !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "/no/such/dir") {
+		t.Errorf("Spawn() = %v, want that there is no such directory", err)
 	}
 }
 

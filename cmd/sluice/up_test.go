@@ -57,6 +57,7 @@ func TestUpFails(t *testing.T) {
 	}{
 		{[]string{"--listen", taken.Addr().String()}, taken.Addr().String()},
 		{[]string{"--config", "/no/such/file.yaml"}, "/no/such/file.yaml"},
+		{[]string{"--listen", "127.0.0.1:65535"}, "no port above 65535 is free: there is none\n"},
 	} {
 		r := sluice(t, "", append([]string{"up"}, c.args...)...)
 		if r.exit != exitLocal || !strings.Contains(r.err, c.want) || r.out != "" {
