@@ -179,6 +179,7 @@ func (a *App) Invoke(ctx context.Context, event string, headers []codec.Header) 
 			if m, err = a.awaitGrant(ctx, r); err != nil {
 				return nil, err
 			}
+			headers = r.spent(cloneHeaders(headers), time.Now())
 		}
 		call, err := m.slave.open(ctx, event, headers)
 		if err == nil {
@@ -230,7 +231,7 @@ func (r *request) assign(m *member) {
 		return
 	}
 	forward := func() {
-		r.spend(time.Now())
+		r.headers = r.spent(r.headers, time.Now())
 		r.forward()
 	}
 	if !r.client.Channel().Post(forward) {
@@ -238,19 +239,19 @@ func (r *request) assign(m *member) {
 	}
 }
 
-// spend takes the time in the queue off what the worker is told it has. The headers are a
-// copy of ours.
-func (r *request) spend(now time.Time) {
-	d, ok := codec.TimeoutOf(r.headers)
-	if !ok {
-		return
+// spent returns headers with the time in the queue taken off what the worker is told it
+// has. The list is written to: it is a copy of ours.
+func (r *request) spent(headers []codec.Header, now time.Time) []codec.Header {
+	if _, ok := codec.TimeoutOf(headers); !ok || r.deadline.IsZero() {
+		return headers
 	}
-	left := codec.TimeoutHeader(max(d-now.Sub(r.born), time.Millisecond), new([8]byte))
-	for i, h := range r.headers {
+	left := codec.TimeoutHeader(max(r.deadline.Sub(now), time.Millisecond), new([8]byte))
+	for i, h := range headers {
 		if string(h.Name) == string(left.Name) {
-			r.headers[i] = left
+			headers[i] = left
 		}
 	}
+	return headers
 }
 
 // refuse answers a request that waited. Any goroutine.

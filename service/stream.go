@@ -209,6 +209,10 @@ func (s *Stream) discardOnLoop() {
 		s.session.Drop()
 		return
 	}
+	if s.session.Cancels() { // behind the chunks that wait an error would come late
+		s.session.Cancel(CategoryUser, codeGivenUp, "the caller gave up")
+		return
+	}
 	err := s.session.SendError(CategoryUser, codeGivenUp, "the caller gave up")
 	if errors.Is(err, session.ErrGraph) {
 		s.sendLastOnLoop()

@@ -234,6 +234,10 @@ func (t *Table) cancelledBy(r *codec.Reader) {
 // maxReasonBytes of a cancel. Many may wait for a peer that is slow.
 const maxReasonBytes = 512
 
+// Cancels reports whether Cancel overtakes what the session has sent: the peer is of our
+// kind and has agreed on it. Any goroutine.
+func (s *Session) Cancels() bool { return s.t.ext.cancel.Load() }
+
 // Cancel gives a session up: the peer's side ends, too, with the given error as remote
 // cause, and whoever reads here gets it as a local one. What we have sent of it and what
 // still waits may or may not be seen. A peer of ours is told in a frame of its own, which

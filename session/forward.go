@@ -164,16 +164,17 @@ func (l *leg) OnChoke(*Session) {
 // nobody gets what the callee does.
 func (l *leg) OnError(_ *Session, e *Error) {
 	fromCallee := l == &l.j.callee
-	l.end(l.frameOf(e, fromCallee))
+	f := l.frameOf(e, fromCallee)
+	if !fromCallee && (!e.Remote || l.from.tx.Closed()) { // lost, or cancelled in both directions
+		l.giveUp(f)
+		return
+	}
+	l.end(f)
 	if !fromCallee {
-		if e.Remote && !l.from.tx.Closed() {
-			if l.other().waits { // after an error nobody is told of room
-				l.other().retry()
-			}
-			l.on(l.to, l.other().await)
-		} else { // lost, or cancelled in both directions
-			l.on(l.to, l.to.Ignore)
+		if l.other().waits { // after an error nobody is told of room
+			l.other().retry()
 		}
+		l.on(l.to, l.other().await)
 		return
 	}
 	l.answered()
@@ -195,6 +196,17 @@ func (l *leg) frameOf(e *Error, fromCallee bool) codec.Frame {
 		category, code = CategoryWorker, CodeFailed
 	}
 	return l.to.errorFrame(category, code, message)
+}
+
+// giveUp ends the callee's session because nobody gets its answer any more: by a cancel,
+// which overtakes what lies before it, where that was agreed on.
+func (l *leg) giveUp(f codec.Frame) {
+	if l.to.Cancels() {
+		l.on(l.to, func() { l.to.Cancel(f.Category, f.Code, f.Text) })
+		return
+	}
+	l.end(f)
+	l.on(l.to, l.to.Ignore)
 }
 
 // end sends the last frame of the direction.
