@@ -279,21 +279,21 @@ func (l *ledger) leave(p *payer) bool {
 // wantCredit has the session's handler told when its peer has read.
 func (t *Table) wantCredit(s *Session, refused int) {
 	t.counts.shortages.Add(1)
-	if s.handler != nil && !s.hungry {
-		s.hungry = true
-		if !s.duplex {
-			s.refused = refused
-			t.wait(s, refused)
-		}
-		l := &t.ext.credit
-		if n := len(l.short); n >= minShort && n >= 2*t.ids.count {
-			l.short = slices.DeleteFunc(l.short, func(s *Session) bool { return !s.hungry }) // they have ended
-		}
-		l.short = append(l.short, s)
-		l.refused.Store(true) // then look again: credit may just have been given back
-		if l.left.Load() > 0 && s.credit.left.Load() > 0 {
-			t.retryShort()
-		}
+	if t.starve(s, refused) {
+		t.lineShort(s)
+	}
+}
+
+// lineShort puts a session behind those who wait for credit on the loop.
+func (t *Table) lineShort(s *Session) {
+	l := &t.ext.credit
+	if n := len(l.short); n >= minShort && n >= 2*t.ids.count {
+		l.short = slices.DeleteFunc(l.short, func(s *Session) bool { return !s.hungry && s.lined&linedForCredit == 0 }) // they have ended
+	}
+	l.short = append(l.short, s)
+	l.refused.Store(true) // then look again: credit may just have been given back
+	if l.left.Load() > 0 && s.credit.left.Load() > 0 {
+		t.retryShort()
 	}
 }
 
@@ -340,13 +340,14 @@ func (t *Table) tellShort() {
 	defer func() { l.refused.Store(len(l.short) > 0) }()
 	for i, s := range list {
 		switch {
-		case !s.hungry: // it has ended
+		case !s.hungry && s.lined&linedForCredit == 0: // it has ended
 		case l.left.Load() <= 0:
 			l.short = append(l.short, list[i:]...)
 			return
 		case s.credit.left.Load() <= 0:
 			l.short = append(l.short, s)
 		default:
+			s.lined &^= linedForCredit
 			s.tellWritable()
 		}
 	}

@@ -24,6 +24,17 @@ func (s *Session) Preload(p []byte) {
 	s.keptEnd = true
 }
 
+// CloseRead says that nobody here reads any more: from the loop's next turn on Recv and its
+// kin give io.EOF, and what the peer still sends is dropped, as after Ignore. A peer of ours
+// is not held back by it. Our own direction stays as it is. Any goroutine, and more than
+// once.
+func (s *Session) CloseRead() {
+	s.t.ch.Post(func() {
+		s.Ignore()
+		s.in.close()
+	})
+}
+
 // Drop gives the session up without a word: from now on nothing is sent on it, and what
 // still comes is dropped. It is for a call that the peer has failed, which v1 runtimes take
 // no further message of (protocol: channels). On the loop.
@@ -31,5 +42,6 @@ func (s *Session) Drop() {
 	s.tx.Close()
 	s.txDone, s.hungry = true, false
 	s.t.payQueue()
+	s.flushAtEnd()
 	s.Ignore()
 }

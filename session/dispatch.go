@@ -65,6 +65,7 @@ func (t *Table) lost(s *Session, err *channel.CloseError) {
 		cut.Delivery = NotSent
 	}
 	s.cutOff(cut)
+	s.flushAtEnd() // if it was cut before
 	s.tellEnded()
 }
 

@@ -25,6 +25,7 @@ const (
 	CodeDeadline        = 206 // not finished in time
 	CodeMalformed       = 207 // a message whose arguments make no sense
 	CodeFailed          = 208 // the handler returned an error without a code
+	CodeNoRoom          = 209 // the peer does not read what is sent to it, see Overflow
 )
 
 // Delivery says whether a session that was cut had reached the peer.

@@ -47,3 +47,6 @@ func Describe(t *Table) (text string) {
 	}
 	return text + fmt.Sprintf("confirmed %v left %d used %d reasons %d full %v owed %d", t.ext.confirmed, t.ext.credit.left.Load(), t.ext.credit.used.Load()+t.ext.credit.handed, t.pause.reasons, t.pause.full, len(t.pause.owed))
 }
+
+// Backlog counts what Overflow has queued for a session.
+func Backlog(s *Session) int { return int(s.overflow.Load().held.Load()) }

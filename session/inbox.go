@@ -106,6 +106,18 @@ func (in *inbox) end(err error) {
 	in.mu.Unlock()
 }
 
+// close drops what the reader has not begun with, and ends the inbox.
+func (in *inbox) close() {
+	in.mu.Lock()
+	in.left.Add(-int64(len(in.fill.data) + chunkCost*len(in.fill.ends)))
+	in.fill = batch{}
+	if in.ended == nil {
+		in.ended = io.EOF
+	}
+	in.signalLocked()
+	in.mu.Unlock()
+}
+
 func (in *inbox) signalLocked() {
 	if in.wait == nil {
 		return
@@ -162,10 +174,7 @@ func (s *Session) Recv(ctx context.Context) ([]byte, error) {
 		case err != nil:
 			return nil, err
 		case wait == nil:
-			s.read(len(p))
-			if s.in.took(p, s.t.cfg.InboxBytes) {
-				s.t.ch.Post(s.unpark)
-			}
+			s.took(p)
 			return p, nil
 		case over:
 			return nil, context.Cause(ctx)
@@ -176,6 +185,34 @@ func (s *Session) Recv(ctx context.Context) ([]byte, error) {
 			over = true // after one last look
 		}
 	}
+}
+
+// took accounts for a chunk that the reader has got.
+func (s *Session) took(p []byte) {
+	s.read(len(p))
+	if s.in.took(p, s.t.cfg.InboxBytes) {
+		s.t.ch.Post(s.unpark)
+	}
+}
+
+// TryRecv is Recv without waiting: ok says that there was a chunk. Without one err is nil
+// while more may come, and else what Recv would return: io.EOF, or why the session was
+// cut. Ownership as for Recv. Any goroutine, one at a time with Recv.
+func (s *Session) TryRecv() (p []byte, ok bool, err error) {
+	p, wait, err := s.in.take()
+	if err != nil || wait != nil {
+		return nil, false, err
+	}
+	s.took(p)
+	return p, true, nil
+}
+
+// TryRecvMessage is TryRecv with the slot of RecvMessage.
+func (s *Session) TryRecvMessage() (slot *Slot, p []byte, ok bool, err error) {
+	if p, ok, err = s.TryRecv(); ok && s.mixed {
+		slot = s.in.slot()
+	}
+	return slot, p, ok, err
 }
 
 // Chunks ranges over the chunks of the peer until its choke. An error ends the range

@@ -118,13 +118,34 @@ func (t *Table) pausedLong() {
 // comes for it until then is kept, so that answers cannot outgrow the water mark.
 func (t *Table) wantRoom(s *Session, refused int) {
 	t.pause.full = true
-	if s.handler != nil && !s.hungry {
-		s.hungry = true
-		if !s.duplex { // else it is counted where it came from
-			s.refused = refused
-			t.wait(s, refused)
-		}
+	if t.starve(s, refused) {
 		t.pause.hungry = append(t.pause.hungry, s)
+	}
+}
+
+// starve marks a session whose handler was refused and is to be told; false if it is
+// already, or there is none.
+func (t *Table) starve(s *Session, refused int) bool {
+	if s.handler == nil || s.hungry {
+		return false
+	}
+	s.hungry = true
+	if !s.duplex { // else it is counted where it came from
+		s.refused = refused
+		t.wait(s, refused)
+	}
+	return true
+}
+
+// want has the session's handler told when there is what a frame of it lacked.
+func (s *Session) want(short lack, refused int) {
+	switch short {
+	case lacksRoom:
+		s.t.wantRoom(s, refused)
+	case lacksCredit:
+		s.t.wantCredit(s, refused)
+	default: // the flush of what stands before it tells
+		s.t.starve(s, refused)
 	}
 }
 
@@ -228,13 +249,14 @@ func (t *Table) tellFirst() {
 	p.hungry[0] = nil
 	p.hungry = p.hungry[1:]
 	if s != nil {
+		s.lined &^= linedForRoom
 		s.tellWritable()
 	} else {
 		p.owner = false
 		t.cfg.Owner.(Writable).OnWritable(nil)
 	}
-	again := p.full && (s == nil && p.owner || s != nil && s.hungry)
-	if n := len(p.hungry); again && p.accepted == accepted && p.hungry[n-1] == s {
+	again := p.full && (s == nil && p.owner || s != nil && (s.hungry || s.lined&linedForRoom != 0))
+	if n := len(p.hungry); again && n > 0 && p.accepted == accepted && p.hungry[n-1] == s {
 		copy(p.hungry[1:], p.hungry[:n-1])
 		p.hungry[0] = s
 	}

@@ -129,6 +129,11 @@ func (s *Session) Resume() {
 // tellWritable tells the handler of room, unless it has ended meanwhile, and hands over
 // what was kept for it until it fills the output again.
 func (s *Session) tellWritable() {
+	if b := s.overflow.Load(); b != nil && b.waits() {
+		if s.flush(); s.hungry && b.waits() {
+			return // it is in line again
+		}
+	}
 	hungry := s.hungry
 	s.hungry = false
 	if !s.duplex {
@@ -223,6 +228,7 @@ func (s *Session) tellCut(e *Error) {
 	s.in.end(e)
 	s.t.unpark(s)
 	s.t.freeAccount(s)
+	s.flushAtEnd()
 	s.hungry = false
 	s.dropKept()
 	if s.handler != nil {
@@ -230,6 +236,20 @@ func (s *Session) tellCut(e *Error) {
 		s.handler.OnError(s, e)
 	}
 }
+
+// PauseOffLoop is Pause from any goroutine; it holds a turn of the loop later. A peer of
+// ours stops when its window is used up; a plain one is bounded as for Pause. A session
+// without a Handler is paused by not reading it: there it does nothing.
+func (s *Session) PauseOffLoop() {
+	s.t.ch.Post(func() {
+		if s.handler != nil {
+			s.Pause()
+		}
+	})
+}
+
+// ResumeOffLoop is Resume from any goroutine, behind the PauseOffLoop of the same one.
+func (s *Session) ResumeOffLoop() { s.t.ch.Post(s.Resume) }
 
 // unpark has the table go on reading; posted by the reader of a full inbox.
 func (s *Session) unpark() { s.t.unpark(s) }

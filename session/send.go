@@ -15,7 +15,7 @@ import (
 
 // SendChunk appends a piece of our stream; p is copied. It returns ErrClosed behind our
 // last frame, and channel.ErrFull above the high water mark: p was not taken, and a
-// Handler that is [Writable] is told when there is room.
+// Handler that is [Writable] is told when there is room. SetOverflow has it do otherwise.
 func (s *Session) SendChunk(p []byte) error {
 	if !s.stream {
 		if err := s.may(Chunk); err != nil {
@@ -23,6 +23,9 @@ func (s *Session) SendChunk(p []byte) error {
 		}
 	}
 	f := codec.Frame{Kind: codec.KindChunk, Session: s.id, Payload: p}
+	if b := s.overflow.Load(); b != nil {
+		return s.chunkHere(b, &f)
+	}
 	return s.sendPart(&f, len(p))
 }
 
@@ -31,28 +34,39 @@ func (s *Session) sendPart(f *codec.Frame, size int) error {
 	if s.owing.Load() || s.tx.Closed() {
 		return s.finished()
 	}
-	if s.t.pause.full { // behind those who were refused before
-		s.t.wantRoom(s, size+chunkCost)
+	short, err := lacksTurn, error(nil)
+	if b := s.overflow.Load(); b == nil || !b.waits() {
+		short, err = s.try(f)
+	}
+	if short != lacksNothing {
+		s.want(short, size+chunkCost)
 		return channel.ErrFull
+	}
+	return err
+}
+
+// try sends a frame that is not the last one, if it finds room and credit, and says else
+// what it lacked.
+func (s *Session) try(f *codec.Frame) (lack, error) {
+	if s.t.pause.full { // behind those who were refused before
+		return lacksRoom, nil
 	}
 	cost := int64(0)
 	if s.t.ext.credit.counting.Load() {
 		if cost = counted(f); !s.payHere(cost) {
-			s.t.wantCredit(s, size+chunkCost)
-			return channel.ErrFull
+			return lacksCredit, nil
 		}
 	}
 	err := s.t.ch.SendOf(s, f, 0)
 	if err == nil {
 		s.t.pause.accepted++
-		return nil
+		return lacksNothing, nil
 	}
 	s.refund(cost)
 	if err == channel.ErrFull {
-		s.t.wantRoom(s, size+chunkCost)
-		return err
+		return lacksRoom, nil
 	}
-	return s.sent(err)
+	return lacksNothing, s.sent(err)
 }
 
 // SendMessage sends the message of our graph whose number is typ, with the encoded
@@ -101,9 +115,21 @@ func (s *Session) errorFrame(category, code int64, message string) codec.Frame {
 }
 
 func (s *Session) sendLast(f codec.Frame) error {
-	if s.owing.Load() {
+	if s.owing.Load() && !s.forsaken {
 		return s.finished()
 	}
+	if b := s.overflow.Load(); b != nil {
+		if f.Kind == codec.KindError {
+			s.lose(b, &s.t.counts.droppedOldest, b.discard())
+		} else if b.holdLast(f) {
+			s.owing.Store(true)
+			return nil
+		}
+	}
+	return s.putLast(f)
+}
+
+func (s *Session) putLast(f codec.Frame) error {
 	f.Session = s.id
 	cost := s.payLast(&f)
 	err := s.t.ch.SendOf(s, &f, channel.Last)
@@ -145,13 +171,18 @@ func (s *Session) finished() error {
 	if cut := s.Err(); cut != nil && !cut.Remote {
 		return cut
 	}
+	if b := s.overflow.Load(); b != nil {
+		if cut := b.cut.Load(); cut != nil {
+			return cut
+		}
+	}
 	return ErrClosed
 }
 
 // --- the blocking face ---
 
-// Send writes one chunk; p is copied. It waits for room in the output until ctx ends.
-// It returns ErrClosed behind our last frame, an *Error if the session or its channel was
+// Send writes one chunk; p is copied. It waits for room in the output until ctx ends;
+// SetOverflow has it do otherwise. It returns ErrClosed behind our last frame, an *Error if the session or its channel was
 // cut here, or the cause of ctx. Any goroutine but the loop.
 func (s *Session) Send(ctx context.Context, p []byte) error {
 	if !s.stream {
@@ -219,6 +250,13 @@ func (s *Session) sendOffLoop(ctx context.Context, f codec.Frame, part channel.P
 	if s.owing.Load() {
 		return s.finished()
 	}
+	if b := s.overflow.Load(); b != nil {
+		return s.sendUnder(ctx, b, f, part)
+	}
+	return s.putOffLoop(ctx, f, part)
+}
+
+func (s *Session) putOffLoop(ctx context.Context, f codec.Frame, part channel.Part) error {
 	f.Session = s.id
 	cost := int64(0)
 	if s.t.ext.credit.counting.Load() {

@@ -50,29 +50,32 @@ type Session struct {
 	openedAt  int64  // offset of our opening frame in the outbound stream; -1: opened by the peer
 	txDone    bool   // our last frame has its place in the outbound order
 	installed bool
-	ignored   bool // what the peer still sends is dropped
-	cutting   bool // endSession is under way
-	hungry    bool // the handler was refused by ErrFull and waits for room
-	duplex    bool // and is told of what comes meanwhile
-	held      bool // paused by its handler
-	handing   bool // what was kept is being handed over
-	keptEnd   bool // the peer's stream has ended behind what is kept
-	parked    bool // reading stands still for our inbox
-	empty     int  // chunks without payload in a row
-	kept      int  // chunks in the inbox that the handler gets when there is room
-	refused   int  // bytes of the chunk that was refused
-	waiting   int  // bytes of both
+	ignored   bool  // what the peer still sends is dropped
+	cutting   bool  // endSession is under way
+	hungry    bool  // the handler was refused by ErrFull and waits for room
+	duplex    bool  // and is told of what comes meanwhile
+	held      bool  // paused by its handler
+	handing   bool  // what was kept is being handed over
+	keptEnd   bool  // the peer's stream has ended behind what is kept
+	parked    bool  // reading stands still for our inbox
+	empty     int   // chunks without payload in a row
+	kept      int   // chunks in the inbox that the handler gets when there is room
+	refused   int   // bytes of the chunk that was refused
+	waiting   int   // bytes of both
+	lined     uint8 // waits for room or credit for what Overflow has queued
+	forsaken  bool  // its Overflow has given it up, and the error may pass
 	parkLeft  int64
 	parkedAt  time.Time // when the inbox held parkLeft
 
 	// any goroutine
-	credit account
-	stream bool                  // immutable: our direction is a stock stream, whose state never changes
-	state  atomic.Pointer[Graph] // what we may send now
-	tx     channel.Direction
-	owing  atomic.Bool // our last frame waits for room; nothing is taken behind it
-	in     inbox
-	end    struct {
+	credit   account
+	stream   bool                  // immutable: our direction is a stock stream, whose state never changes
+	state    atomic.Pointer[Graph] // what we may send now
+	tx       channel.Direction
+	owing    atomic.Bool             // our last frame waits for room; nothing is taken behind it
+	overflow atomic.Pointer[backlog] // nil: Park
+	in       inbox
+	end      struct {
 		sync.Mutex
 		cut    *Error // why the session was cut
 		ctx    context.Context

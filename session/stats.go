@@ -15,6 +15,11 @@ type Stats struct {
 	Shortages  uint64 // times that a send waited, or was refused, for want of credit
 	Grants     uint64 // frames that gave the peer credit
 
+	// Chunks of ours that found no room, see Overflow.
+	DroppedNewest uint64 // dropped at once
+	DroppedOldest uint64 // dropped after they had waited
+	Overruns      uint64 // sessions that were cut for one
+
 	// Dropped frames, by reason.
 	Late     uint64 // their session is over
 	Repeated uint64 // their direction had ended
@@ -31,7 +36,7 @@ type counters struct {
 	open                                                  atomic.Int64
 	opened, completed, cancelled, failed, refused, parked counter
 	heartbeats, late, repeated, unknown, grants           counter
-	shortages                                             atomic.Uint64
+	shortages, droppedNewest, droppedOldest, overruns     atomic.Uint64
 }
 
 // Stats returns a snapshot. Any goroutine, at any time.
@@ -42,6 +47,7 @@ func (t *Table) Stats() Stats {
 		Cancelled: c.cancelled.n.Load(), Failed: c.failed.n.Load(), Refused: c.refused.n.Load(),
 		Parked: c.parked.n.Load(), Heartbeats: c.heartbeats.n.Load(),
 		Shortages: c.shortages.Load(), Grants: c.grants.n.Load(),
+		DroppedNewest: c.droppedNewest.Load(), DroppedOldest: c.droppedOldest.Load(), Overruns: c.overruns.Load(),
 		Late: c.late.n.Load(), Repeated: c.repeated.n.Load(), Unknown: c.unknown.n.Load(),
 	}
 }

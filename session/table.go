@@ -266,6 +266,7 @@ func (t *Table) settle(s *Session) {
 	t.ids.del(s.id)
 	t.counts.open.Store(int64(t.ids.count))
 	t.unpark(s)
+	s.flushAtEnd()
 	t.closeAccount(s)
 	if s.Err() == nil {
 		t.counts.completed.inc()
