@@ -156,6 +156,9 @@ func (s *Session) sendUnder(ctx context.Context, b *backlog, f codec.Frame, part
 		if err := b.await(ctx); err != nil {
 			return err
 		}
+		if s.owing.Load() {
+			return s.finished()
+		}
 		return s.putOffLoop(ctx, f, part)
 	}
 	if !b.waits() {
