@@ -48,6 +48,14 @@ func up(t *testing.T, args ...string) *cloud {
 // launch is up without waiting for anything.
 func launch(t *testing.T, args ...string) *cloud {
 	t.Helper()
+	r := prepare(t, args...)
+	r.begin()
+	return r
+}
+
+// prepare returns what begin starts.
+func prepare(t *testing.T, args ...string) *cloud {
+	t.Helper()
 	temp, err := os.MkdirTemp("/tmp", "u")
 	if err != nil {
 		t.Fatal(err)
@@ -59,11 +67,15 @@ func launch(t *testing.T, args ...string) *cloud {
 	if r.stdout, err = r.StdoutPipe(); err != nil {
 		t.Fatal(err)
 	}
-	if err := r.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { r.stop(syscall.SIGTERM, 0) })
 	return r
+}
+
+func (r *cloud) begin() {
+	r.t.Helper()
+	if err := r.Start(); err != nil {
+		r.t.Fatal(err)
+	}
+	r.t.Cleanup(func() { r.stop(syscall.SIGTERM, 0) })
 }
 
 // awaitReady reads what is printed up to "ready".
@@ -425,6 +437,25 @@ func TestUpReloads(t *testing.T) {
 		t.Fatal(err)
 	}
 	step{args: words("call echo ping"), out: "pong\n"}.check(t)
+	r.stop(syscall.SIGTERM, 0)
+}
+
+// Nobody reads the log: all goes on, and ends.
+func TestUpWithBlockedLog(t *testing.T) {
+	in, out, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	_ = out.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
+	for err == nil { // until it is full
+		_, err = out.Write(make([]byte, 4<<10))
+	}
+	r := prepare(t, "--app", "x=true", "--log-level", "debug")
+	r.Stderr = out
+	r.begin()
+	_ = out.Close()
+	r.awaitReady()
 	r.stop(syscall.SIGTERM, 0)
 }
 

@@ -27,6 +27,7 @@ const (
 // node is one run of sluice up.
 type node struct {
 	p     *program
+	log   io.Writer                              // stderr; it never waits
 	flags interface{ Changed(name string) bool } // which of these were given
 
 	config    string
@@ -116,6 +117,9 @@ func (n *node) run(ctx context.Context) error {
 	if n.p.hangups != nil {
 		hangups = n.p.hangups() // one that comes before the engine runs is kept until then
 	}
+	log := newSpill(n.p.err)
+	defer log.close()
+	n.log = log
 	cfg, err := n.engineConfig()
 	if err != nil {
 		return err
@@ -202,7 +206,7 @@ func killed(e *engine.Engine, ended <-chan error) error {
 // reload has the engine read its configuration anew.
 func (n *node) reload(ctx context.Context, e *engine.Engine) {
 	if err := e.Reload(ctx); err != nil {
-		fmt.Fprintln(n.p.err, "sluice: the configuration stays as it was:", err)
+		fmt.Fprintln(n.log, "sluice: the configuration stays as it was:", err)
 	}
 }
 
@@ -253,9 +257,9 @@ func (n *node) logger() (*slog.Logger, error) {
 	options := &slog.HandlerOptions{Level: n.logLevel}
 	switch n.logFormat {
 	case "text":
-		return slog.New(slog.NewTextHandler(n.p.err, options)), nil
+		return slog.New(slog.NewTextHandler(n.log, options)), nil
 	case "json":
-		return slog.New(slog.NewJSONHandler(n.p.err, options)), nil
+		return slog.New(slog.NewJSONHandler(n.log, options)), nil
 	}
 	return nil, fmt.Errorf("--log-format %q, want text or json", n.logFormat)
 }
