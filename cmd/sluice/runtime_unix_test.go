@@ -399,7 +399,7 @@ func TestUpStopsAtOnce(t *testing.T) {
 	if err := r.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(100 * time.Millisecond) // signals of one number are merged
+	time.Sleep(5 * sameSignal)
 	r.stop(syscall.SIGTERM, exitLocal)
 	wantNoGroup(t, group)
 	<-hung
@@ -437,6 +437,15 @@ func TestUpReloads(t *testing.T) {
 		t.Fatal(err)
 	}
 	step{args: words("call echo ping"), out: "pong\n"}.check(t)
+	r.stop(syscall.SIGTERM, 0)
+}
+
+// A signal that comes twice at once, as timeout(1) sends it, is one.
+func TestUpStopsOnce(t *testing.T) {
+	r := up(t)
+	if err := r.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
 	r.stop(syscall.SIGTERM, 0)
 }
 

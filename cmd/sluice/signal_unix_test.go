@@ -98,7 +98,7 @@ func TestSecondSignal(t *testing.T) {
 	r := start(t, "stubborn", nil, "hang")
 	begin := time.Now()
 	r.signal(syscall.SIGTERM)
-	time.Sleep(100 * time.Millisecond) // signals of one number are merged
+	time.Sleep(5 * sameSignal)
 	r.signal(syscall.SIGTERM)
 	r.wantEnd("sluice: stopped by a signal: terminated")
 	if took := time.Since(begin); took >= terminateTimeout {

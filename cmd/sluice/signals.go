@@ -7,13 +7,23 @@ import (
 	"os/signal"
 	"sync/atomic"
 	"syscall"
+	"time"
+)
+
+const (
+	// sameSignal is how long a second signal counts as the first one: timeout(1) sends
+	// each to the process and to its group.
+	sameSignal = 100 * time.Millisecond
+	// hardTimeout is for all that the second signal ends at once. What then still waits,
+	// for example for somebody to read our stderr, waits for ever.
+	hardTimeout = engineKillTimeout + 2*time.Second
 )
 
 // signals are what others tell this process. No signal ends it by itself: it has workers to
 // end first.
 type signals struct {
 	soft context.Context // ends at the first signal to stop
-	hard context.Context // ends at the second
+	hard context.Context // ends at the second; what still runs is cut off hardTimeout later
 
 	reloads atomic.Bool    // hangups are no signals to stop
 	hangup  chan os.Signal // those
@@ -33,8 +43,14 @@ func catchSignals() *signals {
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	go func() {
 		cancelSoft(fmt.Errorf("stopped by a signal: %v", s.stop(stop, hangup)))
-		s.stop(stop, hangup)
+		for begun := time.Now(); ; {
+			if s.stop(stop, hangup); time.Since(begun) >= sameSignal {
+				break
+			}
+		}
 		cancelHard()
+		time.Sleep(hardTimeout)
+		os.Exit(exitLocal)
 	}()
 	return s
 }
