@@ -137,10 +137,16 @@ func (c *Call) sent(slot *session.Slot, err error) error {
 func (c *Call) ended(err error) error {
 	if err == nil {
 		c.answered.Store(true)
-		c.untally()
+		if !c.owes() {
+			c.untally()
+		}
 	}
 	return err
 }
+
+// owes reports whether the last message was accepted on the loop and waits for room in
+// the output: Server.Close has to wait for that, too, until the session is over.
+func (c *Call) owes() bool { return c.onLoop && !c.s.Direction().Closed() }
 
 // untally has Server.Close not wait for the call any more.
 func (c *Call) untally() {

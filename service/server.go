@@ -250,6 +250,10 @@ func (s *Server) attach(conn net.Conn, l *channel.Listener) error {
 	k.Bind(table, conn.RemoteAddr())
 	ch := table.Channel()
 	err = ch.Attach(conn)
+	if err == nil && s.isClosing() { // Close may have gone through the connections before Bind
+		ch.Post(func() { ch.Fail(&channel.CloseError{Code: channel.CodeClosed}) })
+		err = ErrServerClosed
+	}
 	go func() {
 		defer s.leave()
 		<-ch.Done()

@@ -121,12 +121,12 @@ func (k *Callee) callOnLoop(c *Call) {
 		return
 	}
 	k.calls[c.s] = c
-	if c.m.Endless || c.answered.Load() {
+	if c.m.Endless || c.answered.Load() && !c.owes() || !k.server.calls.enter(-1) {
 		return
 	}
 	c.tallied.Store(true)
-	if !k.server.calls.enter(-1) {
-		c.tallied.Store(false)
+	if c.answered.Load() && !c.owes() { // by another goroutine, meanwhile
+		c.untally()
 	}
 }
 

@@ -3,6 +3,7 @@ package service_test
 import (
 	"context"
 	"errors"
+	"net"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -180,4 +181,100 @@ func TestCloseBlocked(t *testing.T) {
 		close(release)
 		c.close()
 	})
+}
+
+// TestCloseOwing: answers that were accepted when the output was full are written out by
+// Close, as all others are.
+func TestCloseOwing(t *testing.T) {
+	for _, d := range []codec.Dialect{codec.V0, codec.V1} {
+		t.Run(d.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				big, accepted := make([]byte, 300_000), 0
+				srv := testServer(t, service.ServerConfig{V0: d == codec.V0, Declaration: numbered(service.Handled{
+					Method: service.Method{Name: "big", Rx: session.Primitive},
+					OnLoop: func(c *service.Call) {
+						if err := c.Reply(codec.Args(big)); err != nil {
+							t.Errorf("Reply() = %v", err)
+						}
+						accepted++
+					},
+				})})
+				c := dial(t, srv, d)
+				defer c.close()
+				for n := range uint64(50) { // beyond what the output has room for
+					c.call(n+1, 0)
+				}
+				synctest.Wait()
+				if accepted == 50 {
+					t.Fatal("the output took everything, want it to be full")
+				}
+				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+				defer cancel()
+				closed := make(chan error, 1)
+				go func() { closed <- srv.Close(ctx) }()
+				synctest.Wait()
+				got, begun := 0, make(map[uint64]bool) // those of v0; the calls to come are refused
+				for m, err := c.next(); err == nil; m, err = c.next() {
+					switch {
+					case d == codec.V1 && m.Type == codec.V1Value, begun[m.Session] && m.Type == codec.V0Choke:
+						got++
+					case d == codec.V0 && m.Type == codec.V0Chunk:
+						begun[m.Session] = true
+					}
+				}
+				if got != accepted {
+					t.Errorf("%d of %d accepted answers came", got, accepted)
+				}
+				if err := <-closed; err != nil {
+					t.Errorf("Close() = %v", err)
+				}
+			})
+		})
+	}
+}
+
+// slowConn is a connection whose address is not known at once.
+type slowConn struct {
+	net.Conn
+	known chan struct{}
+}
+
+func (c slowConn) RemoteAddr() net.Addr {
+	<-c.known
+	return c.Conn.RemoteAddr()
+}
+
+// TestCloseWhileAttaching: a connection that was admitted before Close, and opened when
+// that had gone through all connections, ends too.
+func TestCloseWhileAttaching(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		srv := testServer(t, service.ServerConfig{Declaration: newMemory().declaration()})
+		ours, theirs := channel.Pair(channel.Script{})
+		defer ours.Close()
+		known := make(chan struct{})
+		attached, closed := make(chan error, 1), make(chan error, 1)
+		go func() { attached <- srv.Attach(slowConn{theirs, known}) }()
+		synctest.Wait()
+		go func() { closed <- srv.Close(t.Context()) }()
+		synctest.Wait()
+		close(known)
+		if err := <-attached; err != service.ErrServerClosed {
+			t.Errorf("Attach() = %v, want %v", err, service.ErrServerClosed)
+		}
+		if err := <-closed; err != nil {
+			t.Errorf("Close() = %v", err)
+		}
+		_ = ours.SetReadDeadline(time.Now().Add(time.Minute))
+		if n, err := ours.Read(make([]byte, 1)); n > 0 || isTimeout(err) {
+			t.Errorf("Read() = %d, %v, want the end of the connection", n, err)
+		}
+		if n := srv.Stats().Conns; n != 0 {
+			t.Errorf("Stats().Conns = %d, want 0", n)
+		}
+	})
+}
+
+func isTimeout(err error) bool {
+	e, ok := err.(net.Error)
+	return ok && e.Timeout()
 }

@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/sluice-rpc/sluice/codec"
@@ -17,11 +18,15 @@ type None struct{}
 // type whose pointer is a codec.Marshaler. In's bytes and strings are the function's to
 // keep.
 //
-// What cannot be read is ErrBadArgs; the errors of f are those of Serve.
+// What cannot be read is ErrBadArgs; the errors of f are those of Serve. With any other In
+// or Out, a pointer for example, every call is answered with an error that says so.
 func Typed[In, Out any](f func(ctx context.Context, in In) (Out, error)) func(ctx context.Context, c *Call) error {
 	return func(ctx context.Context, c *Call) error {
 		var in In
-		if err := readTyped(c.Args(), &in); err != nil {
+		switch err := readTyped(c.Args(), &in); {
+		case errors.Is(err, errType):
+			return err
+		case err != nil:
 			return fmt.Errorf("%w: %w", ErrBadArgs, err)
 		}
 		out, err := f(ctx, in)

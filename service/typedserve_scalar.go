@@ -1,11 +1,17 @@
 package service
 
 import (
+	"errors"
 	"fmt"
 	"math"
+	"strings"
 
 	"github.com/sluice-rpc/sluice/codec"
 )
+
+// errType is wrapped by the error for a type that values cannot be read into: whoever sent
+// the value is not to blame.
+var errType = errors.New("cannot be read: its pointer needs an UnmarshalMsg")
 
 // readScalar reads the next value into *in. Bytes are copied.
 func readScalar(r *codec.Reader, in any) error {
@@ -56,7 +62,7 @@ func readInteger(r *codec.Reader, in any) error {
 	case *uint64:
 		*v = r.Uint64()
 	default:
-		return fmt.Errorf("a value of type %T cannot be read: give it an UnmarshalMsg", in)
+		return fmt.Errorf("a value of type %s %w", strings.TrimPrefix(fmt.Sprintf("%T", in), "*"), errType)
 	}
 	return nil
 }
