@@ -16,8 +16,8 @@ import (
 
 const (
 	tempPrefix = "sluice-engine-"
-	// sweepAge is how old a temporary directory without a store must be to be taken for
-	// what a crash left: no Engine takes that long to make one.
+	// sweepAge is how old a temporary directory that is not finished must be to be taken
+	// for what a crash left: no Engine takes that long to make one.
 	sweepAge = time.Hour
 	// sweepSocketAge is that for the directory of a socket at which nobody listens.
 	sweepSocketAge = time.Minute
@@ -111,7 +111,8 @@ func abandoned(dir string, cfg storage.Config) bool {
 	if err != nil || !info.IsDir() || info.Mode().Perm()&0o077 != 0 {
 		return false
 	}
-	if _, err := os.Lstat(filepath.Join(dir, "storage", "lock")); err != nil {
+	// It is made last, by who has the lock, and is gone before that is given up.
+	if _, err := os.Lstat(filepath.Join(dir, "spool")); err != nil {
 		return time.Since(info.ModTime()) > sweepAge
 	}
 	store, err := storage.Open(filepath.Join(dir, "storage"), cfg)

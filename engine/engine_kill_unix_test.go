@@ -17,6 +17,7 @@ import (
 
 	"github.com/sluice-rpc/sluice/codec"
 	"github.com/sluice-rpc/sluice/engine"
+	"github.com/sluice-rpc/sluice/engine/storage"
 	"github.com/sluice-rpc/sluice/service"
 )
 
@@ -84,6 +85,31 @@ func TestSweep(t *testing.T) {
 	}
 	for _, r := range []*running{first, second} {
 		r.service(t, "storage").wantOK(1, "c", "k", "v")
+	}
+}
+
+// A directory that an engine is just making, which has no lock yet, is left to it.
+func TestSweepUnfinished(t *testing.T) {
+	emptyTemp(t)
+	dir := filepath.Join(os.TempDir(), "sluice-engine-1")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	store, err := storage.Open(filepath.Join(dir, "storage"), storage.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := store.Close(); err != nil { // its lock is there, and nobody has it
+		t.Fatal(err)
+	}
+	if err := run(t, engine.Config{}).stop(); err != nil {
+		t.Errorf("Run() = %v, want nil", err)
+	}
+	if left := places(t); len(left) != 1 {
+		t.Errorf("the temporary directory has %q, want the one that is being made", left)
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
 	}
 }
 
