@@ -22,6 +22,8 @@ const (
 	// sweepSocketAge is that for the directory of a socket at which nobody listens.
 	sweepSocketAge = time.Minute
 	maxDial        = time.Second
+	// sweepPause is long enough for a sweep to see that a directory is not abandoned.
+	sweepPause = 100 * time.Millisecond
 )
 
 // place is where an Engine keeps things. It belongs to one Engine at a time: the lock of
@@ -91,7 +93,12 @@ func (p *place) removeTemp() error {
 	if !p.temp {
 		return nil
 	}
-	return os.RemoveAll(p.dir)
+	err := os.RemoveAll(p.dir)
+	if err != nil { // the sweep of another Engine may be looking into it, without a lock to keep it out
+		time.Sleep(sweepPause)
+		err = os.RemoveAll(p.dir)
+	}
+	return err
 }
 
 // sweep removes the temporary directories of Engines that were killed: those whose store
