@@ -38,6 +38,7 @@ type Channel struct {
 	loop    *loop
 	stream  stream
 	private *Loops // made for this channel alone
+	near    bool   // see Near
 
 	state      atomic.Uint32 // State; written on the loop, or by Connect before it
 	cancelDial atomic.Pointer[context.CancelFunc]
@@ -126,6 +127,7 @@ func (c *Channel) Attach(conn net.Conn) error {
 }
 
 func (c *Channel) attach(conn net.Conn) error {
+	c.near = sameMachine(conn)
 	opened := make(chan struct{})
 	open := func() { // the loop's own post: it runs on a closed channel too
 		defer close(opened)
@@ -222,6 +224,33 @@ func (c *Channel) fire(from State, e event) bool {
 // SameLoop reports whether two channels that were connected or attached are owned by one
 // loop: then code that runs on it may use both.
 func (c *Channel) SameLoop(other *Channel) bool { return c.loop == other.loop }
+
+// Near reports whether the peer is on this machine, where moving bytes costs less than
+// making them fewer: a local pair, a pipe, a unix socket, or TCP to an address of our own.
+// On the loop, or after Connect or Attach.
+func (c *Channel) Near() bool { return c.near }
+
+// Full reports whether the output is above its high water mark, so that what is sent now
+// waits or is refused. Any goroutine; it may change at any time.
+func (c *Channel) Full() bool { return c.o.held() >= c.cfg.HighWaterBytes }
+
+// sameMachine is Near of a connection. One that does not say where it leads leads away.
+func sameMachine(conn net.Conn) bool {
+	remote, local := conn.RemoteAddr(), conn.LocalAddr()
+	if remote == nil {
+		return false
+	}
+	switch remote.Network() {
+	case "unix", "unixpacket", "pipe", "pair":
+		return true
+	}
+	peer, ok := remote.(*net.TCPAddr)
+	if !ok {
+		return false
+	}
+	self, ok := local.(*net.TCPAddr)
+	return peer.IP.IsLoopback() || ok && self.IP.Equal(peer.IP)
+}
 
 // State returns the present state. Any goroutine.
 func (c *Channel) State() State { return State(c.state.Load()) }

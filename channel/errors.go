@@ -53,13 +53,14 @@ const (
 	CodeTerminated                   // the peer asked us to end
 	CodePanic                        // a callback panicked
 	CodeBadCredit                    // the peer keeps other accounts than we do
+	CodeBadCompression               // the peer sends compressed chunks that cannot be decompressed
 )
 
 var codeNames = [...]string{
 	"closed", "eof", "truncated", "reset", "io", "bad_frame", "bad_header", "too_large", "too_many_items",
 	"slow_frame", "slow_peer", "handshake_timeout", "bad_handshake", "bad_session", "bad_type",
 	"session_exhausted", "flood", "disowned", "terminated", "panic",
-	"bad_credit",
+	"bad_credit", "bad_compression",
 }
 
 // String returns the code's name, e.g. "bad_frame".

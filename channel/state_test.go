@@ -19,7 +19,7 @@ func TestNames(t *testing.T) {
 		}
 	}
 	seen := map[string]Code{}
-	for c := CodeClosed; c <= CodeBadCredit; c++ {
+	for c := CodeClosed; c <= CodeBadCompression; c++ {
 		name := c.String()
 		if other, twice := seen[name]; twice || name == "" {
 			t.Errorf("Code(%d) and Code(%d) are both %q", c, other, name)

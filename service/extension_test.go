@@ -71,7 +71,7 @@ func offerTo(t *testing.T, offer, plain, cancelled bool) {
 	windows := session.Extensions{Offer: offer, SessionWindow: 1000, ChannelWindow: 3000}
 	cfg := service.ServerConfig{Declaration: service.Declaration{Name: "s", Version: 1, Methods: []service.Handled{resolve, wait, echo}}}
 	cfg.Sessions.Extensions = windows
-	cfg.Sessions.Extensions.NoCancel, cfg.Sessions.Extensions.NoCredit = plain, plain
+	cfg.Sessions.Extensions.NoCancel, cfg.Sessions.Extensions.NoCredit, cfg.Sessions.Extensions.NoCompression = plain, plain, plain
 	locator = testServer(t, cfg)
 	c, err := service.Connect(t.Context(), service.Config{
 		Sessions: session.Config{Extensions: windows}, Logger: slog.New(slog.DiscardHandler),

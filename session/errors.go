@@ -26,6 +26,7 @@ const (
 	CodeMalformed       = 207 // a message whose arguments make no sense
 	CodeFailed          = 208 // the handler returned an error without a code
 	CodeNoRoom          = 209 // the peer does not read what is sent to it, see Overflow
+	CodeBadCompression  = 210 // a compressed chunk that cannot be decompressed
 )
 
 // Delivery says whether a session that was cut had reached the peer.

@@ -50,3 +50,6 @@ func Describe(t *Table) (text string) {
 
 // Backlog counts what Overflow has queued for a session.
 func Backlog(s *Session) int { return int(s.overflow.Load().held.Load()) }
+
+// Confirmed reports whether the peer knows that an agreement is in force. On the loop.
+func Confirmed(t *Table) bool { return t.ext.confirmed }

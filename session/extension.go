@@ -17,13 +17,24 @@ type Extensions struct {
 	// Offer says that the peer is known to be ours, so that Table.Offer may begin. The
 	// side that accepts an offer needs no word of it.
 	Offer bool
-	// NoCredit and NoCancel switch one off for both directions.
-	NoCredit, NoCancel bool
+	// NoCredit, NoCancel and NoCompression switch one off for both directions.
+	NoCredit, NoCancel, NoCompression bool
 	// SessionWindow is how many bytes of chunks the peer may send on one session before
 	// they were read here, and at most one chunk more. If zero, 4 MiB.
 	SessionWindow int
 	// ChannelWindow bounds all sessions together, likewise. If zero, 16 MiB.
 	ChannelWindow int
+	// Compress says to whom chunks are sent compressed that shrink. If zero,
+	// CompressRemote. What the peer compresses is taken in any case.
+	Compress Compress
+	// MinCompress is how long a chunk must be to be compressed, in bytes. If zero, 1 KiB.
+	// If negative, 256, under which nothing is gained.
+	MinCompress int
+	// MaxCompressed is the longest chunk that is taken compressed, or compressed to be
+	// sent, in bytes before compression: longer ones go plain. It bounds how long one chunk
+	// holds up the loop. If zero, 1 MiB. If negative, the channel's MaxPayloadBytes, which
+	// bounds it in any case.
+	MaxCompressed int
 }
 
 // offerName is the header that carries an offer. Runtimes take headers that they do not
@@ -44,13 +55,27 @@ const (
 type terms struct {
 	credit, cancel   bool
 	session, channel int64 // its windows, for what it receives
+	s2               int64 // the longest chunk that it takes compressed, decompressed; 0 is none
 }
 
-func (e *Extensions) terms() terms {
-	return terms{!e.NoCredit, !e.NoCancel, min(int64(e.SessionWindow), maxWindow), min(int64(e.ChannelWindow), maxWindow)}
+// terms returns what this side is ready for.
+func (t *Table) terms() terms {
+	e := &t.cfg.Extensions
+	ours := terms{
+		credit: !e.NoCredit, cancel: !e.NoCancel,
+		session: min(int64(e.SessionWindow), maxWindow), channel: min(int64(e.ChannelWindow), maxWindow),
+	}
+	if !e.NoCompression {
+		ours.s2 = min(int64(e.MaxCompressed), int64(t.ch.MaxPayloadBytes()), maxWindow)
+	}
+	return ours
 }
 
-// text is for example "1 credit=4194304/16777216 cancel": the version, then what it offers.
+// none reports whether there is nothing to agree on.
+func (t terms) none() bool { return !t.credit && !t.cancel && t.s2 == 0 }
+
+// text is for example "1 credit=4194304/16777216 cancel s2=1048576": the version, then what
+// it offers.
 func (t terms) text() string {
 	s := "1"
 	if t.credit {
@@ -58,6 +83,9 @@ func (t terms) text() string {
 	}
 	if t.cancel {
 		s += " cancel"
+	}
+	if t.s2 > 0 {
+		s += fmt.Sprintf(" s2=%d", t.s2)
 	}
 	return s
 }
@@ -78,12 +106,14 @@ func parseTerms(text []byte) (t terms, ok bool) {
 			t.credit = t.session > 0 && t.channel > 0
 		case "cancel":
 			t.cancel = true
+		case "s2":
+			t.s2 = window(value)
 		}
 	}
 	return t, true
 }
 
-// window reads one; 0 if it is none.
+// window reads a number of bytes; 0 if it is none.
 func window(text []byte) int64 {
 	n, err := strconv.ParseInt(string(text), 10, 64)
 	if err != nil || n < 0 || n > maxWindow {
@@ -106,6 +136,7 @@ type extension struct {
 	ours, peer terms // immutable once agreed
 	credit     ledger
 	cancel     atomic.Bool
+	s2         compression
 
 	// owned by the loop
 	mode      mode
@@ -116,8 +147,8 @@ type extension struct {
 // forwards: a worker's handshake, a client's ping. It is nil if there is nothing to offer.
 // Before the channel is open, or on the loop.
 func (t *Table) Offer() []codec.Header {
-	ours := t.cfg.Extensions.terms()
-	if !t.cfg.Extensions.Offer || t.ch.Dialect() == codec.V0 || t.ext.mode != plain || !ours.credit && !ours.cancel {
+	ours := t.terms()
+	if !t.cfg.Extensions.Offer || t.ch.Dialect() == codec.V0 || t.ext.mode != plain || ours.none() {
 		return nil
 	}
 	t.ext.ours, t.ext.mode = ours, offering
@@ -139,8 +170,8 @@ func (t *Table) Agreed() bool { return t.ext.mode == agreed }
 
 // offered looks for an offer among the headers of a peer's first frame, and takes it.
 func (t *Table) offered(headers []codec.Header) {
-	ours := t.cfg.Extensions.terms()
-	if t.ch.Dialect() == codec.V0 || t.ext.mode != plain || !ours.credit && !ours.cancel {
+	ours := t.terms()
+	if t.ch.Dialect() == codec.V0 || t.ext.mode != plain || ours.none() {
 		return
 	}
 	for i := range headers {
@@ -161,11 +192,19 @@ func (t *Table) agree(peer terms) {
 	e := &t.ext
 	e.peer, e.mode = peer, agreed
 	e.cancel.Store(e.ours.cancel && peer.cancel)
+	e.s2.agree(e.ours.s2, peer.s2)
 	if !e.ours.credit || !peer.credit {
 		e.credit.end()
 		return
 	}
 	t.openLedger()
+}
+
+// confirm notes that the peer knows our terms, so that what it sends keeps to them, and what
+// we send may make use of them.
+func (t *Table) confirm() {
+	t.ext.confirmed = true
+	t.startCompressing()
 }
 
 // hello keeps its place among the frames: it comes before the answer to a ping.
@@ -185,10 +224,14 @@ func (t *Table) urgent(f codec.Frame) {
 	}
 }
 
-// extended takes a frame of the extension session; false if there is none of that.
+// extended takes a frame of the extension session, or one that only peers of ours send;
+// false if it is none of that.
 func (t *Table) extended(m *codec.Message) bool {
-	if t.ext.mode == plain || m.Session != extensionSession {
+	if t.ext.mode == plain {
 		return false
+	}
+	if m.Session != extensionSession {
+		return m.Type == typeCompressed && t.ext.s2.taken && t.decompress(m)
 	}
 	switch r := m.Reader(); {
 	case m.Type == extHello && t.ext.mode == offering:
@@ -198,10 +241,10 @@ func (t *Table) extended(m *codec.Message) bool {
 			return true
 		}
 		t.agree(peer)
-		t.ext.confirmed = true
+		t.confirm()
 		t.hello()
 	case m.Type == extHello:
-		t.ext.confirmed = true
+		t.confirm()
 	case m.Type == extCredit && t.ext.credit.open.Load():
 		t.granted(&r)
 	case m.Type == extCancel && t.ext.cancel.Load():

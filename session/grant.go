@@ -17,10 +17,8 @@ func (t *Table) received(s *Session, m *codec.Message) bool {
 	}
 	n := int64(len(m.Payload))
 	switch {
-	case s == nil || s.rx == nil || s.ignored: // nobody keeps it
-		l.received += n
-		l.free += n
-		l.read(t, n)
+	case s == nil || s.rx == nil || s.ignored:
+		t.dropped(n)
 		return true
 	case !s.streamed: // it counts as read at once, and the last one was sent without credit
 		l.received += n
@@ -37,6 +35,14 @@ func (t *Table) received(s *Session, m *codec.Message) bool {
 		return false
 	}
 	return true
+}
+
+// dropped notes n bytes that nobody keeps.
+func (t *Table) dropped(n int64) {
+	l := &t.ext.credit
+	l.received += n
+	l.free += n
+	l.read(t, n)
 }
 
 // use takes n off a window and reports whether it is overdrawn. Chunks are sent in another

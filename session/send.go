@@ -57,7 +57,12 @@ func (s *Session) try(f *codec.Frame) (lack, error) {
 			return lacksCredit, nil
 		}
 	}
-	err := s.t.ch.SendOf(s, f, 0)
+	var err error
+	if s.t.ext.s2.sent.Load() && s.compressible(f) {
+		err = s.sendCompressed(f)
+	} else {
+		err = s.t.ch.SendOf(s, f, 0)
+	}
 	if err == nil {
 		s.t.pause.accepted++
 		return lacksNothing, nil
@@ -265,7 +270,12 @@ func (s *Session) putOffLoop(ctx context.Context, f codec.Frame, part channel.Pa
 			return err
 		}
 	}
-	err := s.t.ch.SendOfOffLoop(ctx, s, &f, part)
+	var err error
+	if s.t.ext.s2.sent.Load() && s.compressible(&f) {
+		err = s.sendCompressedOffLoop(ctx, &f)
+	} else {
+		err = s.t.ch.SendOfOffLoop(ctx, s, &f, part)
+	}
 	if err != nil {
 		s.refund(cost)
 	}

@@ -69,6 +69,7 @@ type Session struct {
 
 	// any goroutine
 	credit   account
+	shrink   yield
 	stream   bool                  // immutable: our direction is a stock stream, whose state never changes
 	state    atomic.Pointer[Graph] // what we may send now
 	tx       channel.Direction

@@ -20,6 +20,11 @@ type Stats struct {
 	DroppedOldest uint64 // dropped after they had waited
 	Overruns      uint64 // sessions that were cut for one
 
+	// Chunks that went compressed, see Extensions.
+	Compressed   uint64 // sent
+	Saved        uint64 // bytes that were not sent for it
+	Decompressed uint64 // received
+
 	// Dropped frames, by reason.
 	Late     uint64 // their session is over
 	Repeated uint64 // their direction had ended
@@ -36,7 +41,9 @@ type counters struct {
 	open                                                  atomic.Int64
 	opened, completed, cancelled, failed, refused, parked counter
 	heartbeats, late, repeated, unknown, grants           counter
+	decompressed                                          counter
 	shortages, droppedNewest, droppedOldest, overruns     atomic.Uint64
+	compressed, saved                                     atomic.Uint64
 }
 
 // Stats returns a snapshot. Any goroutine, at any time.
@@ -48,6 +55,7 @@ func (t *Table) Stats() Stats {
 		Parked: c.parked.n.Load(), Heartbeats: c.heartbeats.n.Load(),
 		Shortages: c.shortages.Load(), Grants: c.grants.n.Load(),
 		DroppedNewest: c.droppedNewest.Load(), DroppedOldest: c.droppedOldest.Load(), Overruns: c.overruns.Load(),
+		Compressed: c.compressed.Load(), Saved: c.saved.Load(), Decompressed: c.decompressed.n.Load(),
 		Late: c.late.n.Load(), Repeated: c.repeated.n.Load(), Unknown: c.unknown.n.Load(),
 	}
 }

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/sluice-rpc/sluice/channel"
 	"github.com/sluice-rpc/sluice/codec"
+	"github.com/sluice-rpc/sluice/codec/compress"
 )
 
 // Role says which end of the link a table is.
@@ -90,7 +92,8 @@ func (c *Config) setDefaults() error {
 		def int
 	}{
 		{&c.MaxSessions, 1024}, {&c.MaxNameBytes, 1 << 10}, {&c.InboxBytes, 256 << 10},
-		{&c.MaxCancels, 1000}, {&c.Extensions.SessionWindow, 4 << 20}, {&c.Extensions.ChannelWindow, 16 << 20}, {&c.MaxStrays, 100_000}, {&c.MaxHeartbeats, 100},
+		{&c.MaxCancels, 1000}, {&c.Extensions.SessionWindow, 4 << 20}, {&c.Extensions.ChannelWindow, 16 << 20},
+		{&c.Extensions.MaxCompressed, 1 << 20}, {&c.MaxStrays, 100_000}, {&c.MaxHeartbeats, 100},
 	} {
 		switch {
 		case *d.p == 0:
@@ -99,6 +102,7 @@ func (c *Config) setDefaults() error {
 			*d.p = int(^uint(0) >> 1)
 		}
 	}
+	c.Extensions.MinCompress = max(cmp.Or(c.Extensions.MinCompress, 1<<10), compress.MinInputBytes)
 	switch {
 	case c.MaxPause == 0:
 		c.MaxPause = 5 * time.Second

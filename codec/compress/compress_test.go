@@ -137,6 +137,30 @@ func TestLimits(t *testing.T) {
 	}
 }
 
+// TestLen: the length alone is refused for the same reasons as the bytes, and costs no decoding.
+func TestLen(t *testing.T) {
+	for _, a := range both {
+		dec := NewDecoder(Limits{MaxOutputBytes: 1 << 20})
+		for _, n := range []int{MinInputBytes, 64 << 10, 1 << 20} {
+			if got, err := dec.Len(encode(t, logLines(n), a), a); got != n || err != nil {
+				t.Errorf("%v: Len() = %d, %v, want %d", a, got, err, n)
+			}
+		}
+		if n, err := dec.Len(encode(t, logLines(1<<20+1), a), a); n != 0 || reasonOf(err) != TooLarge {
+			t.Errorf("%v: Len() over the limit = %d, %v, want %v", a, n, err, TooLarge)
+		}
+		if n, err := dec.Len(encode(t, make([]byte, 1<<20), a), a); n != 0 || reasonOf(err) != Ratio {
+			t.Errorf("%v: Len() of zeros = %d, %v, want %v", a, n, err, Ratio)
+		}
+		if n, err := dec.Len(nil, a); n != 0 || reasonOf(err) != Corrupt {
+			t.Errorf("%v: Len(nothing) = %d, %v, want %v", a, n, err, Corrupt)
+		}
+	}
+	if _, err := NewDecoder(Limits{}).Len([]byte("bytes"), 9); reasonOf(err) != UnknownAlgorithm {
+		t.Errorf("Len(unknown algorithm) = %v, want %v", err, UnknownAlgorithm)
+	}
+}
+
 func TestStrings(t *testing.T) {
 	for want, v := range map[string]fmt.Stringer{
 		"none": None, "s2": S2, "zstd": Zstd, "algorithm(3)": Algorithm(3),

@@ -46,6 +46,19 @@ func (d *Decoder) Append(dst, src []byte, a Algorithm) ([]byte, error) {
 	return out, nil
 }
 
+// Len returns how long src says that it is when decoded, without decoding it, and whether [Decoder.Append] would refuse
+// that length. Only decoding tells whether it is true.
+func (d *Decoder) Len(src []byte, a Algorithm) (int, error) {
+	declared, reason, err := declaredLen(src, a)
+	if reason == 0 {
+		reason = d.limits.check(declared, len(src))
+	}
+	if reason != 0 {
+		return 0, &Error{Algorithm: a, Reason: reason, EncodedBytes: len(src), DeclaredBytes: declared, Err: err}
+	}
+	return int(declared), nil
+}
+
 // decode checks what src declares and appends that many bytes to dst, or returns the reason why not. A panic of the
 // library is one too.
 func (d *Decoder) decode(dst, src []byte, a Algorithm) (out []byte, declared uint64, reason Reason, err error) {
