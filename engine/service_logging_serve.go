@@ -71,11 +71,11 @@ func (l *LoggingService) onSetVerbosity(c *service.Call) {
 
 // TailDeclaration returns the service "tail", which is ours and v1 only. It has one method:
 //
-//	0 tail ([source string], [severity int], [recent int])  <- discard
+//	0 tail ([source string], [severity int], [recent int], [follow bool])  <- discard
 //
 // It answers with a stream of values: first the last records that are kept, at most recent
-// of them, all if that is missing; then those that come, until the client sends discard or
-// goes. Only records of at least the severity are sent, and only those of the source, or
+// of them, all if that is missing; then, unless follow is false, those that come, until the
+// client sends discard or goes. Only records of at least the severity are sent, and only those of the source, or
 // of one below it: "app" has "app/echo" too; an empty source has all. Each message is
 //
 //	[number, microseconds since 1970, severity, source, message, [[key, value]...], missed]
@@ -89,6 +89,7 @@ func (l *LoggingService) TailDeclaration() service.Declaration {
 			{Name: "source", Kind: service.StringArg, Optional: true},
 			{Name: "severity", Kind: service.IntArg, Optional: true},
 			{Name: "recent", Kind: service.UintArg, Optional: true},
+			{Name: "follow", Kind: service.BoolArg, Optional: true},
 		},
 		Serve:   l.serveTail,
 		Endless: true,
@@ -97,7 +98,7 @@ func (l *LoggingService) TailDeclaration() service.Declaration {
 
 // serveTail sends records until the client has enough.
 func (l *LoggingService) serveTail(ctx context.Context, c *service.Call) error {
-	source, severity, recent := "", int64(0), l.cfg.MaxRecent
+	source, severity, recent, follow := "", int64(0), l.cfg.MaxRecent, true
 	r := c.Reader()
 	if r.Len() > 0 {
 		source = r.String()
@@ -107,6 +108,9 @@ func (l *LoggingService) serveTail(ctx context.Context, c *service.Call) error {
 	}
 	if r.Len() > 0 {
 		recent = int(min(r.Uint64(), uint64(recent)))
+	}
+	if r.Len() > 0 {
+		follow = r.Bool()
 	}
 	if err := r.Err(); err != nil {
 		return fmt.Errorf("%w: %w", service.ErrBadArgs, err)
@@ -118,32 +122,42 @@ func (l *LoggingService) serveTail(ctx context.Context, c *service.Call) error {
 	defer l.recent.news.leave(ear)
 	ctx, stop := untilDiscard(ctx, c)
 	defer stop()
-	return l.follow(ctx, c, ear, l.recent.tailFrom(source, severity, recent))
+	t := l.recent.tailFrom(source, severity, recent)
+	if !follow {
+		return l.sendTail(ctx, c, t, t.until)
+	}
+	return l.follow(ctx, c, ear, t)
 }
 
 // follow sends what t has, and again whenever there is news.
 func (l *LoggingService) follow(ctx context.Context, c *service.Call, ear <-chan struct{}, t *tail) error {
-	var batch []numbered
-	var message []byte
 	for {
 		select {
 		case <-ctx.Done():
 			return ended(ctx)
 		case <-ear:
 		}
-		for all := false; !all; {
-			batch, all = t.take(batch[:0])
-			for i := range batch {
-				message = appendTailed(message[:0], &batch[i], t.missed)
-				if err := sendValues(ctx, c, message); err != nil {
-					return endedBy(ctx, err)
-				}
-				l.missed.Add(t.missed)
-				t.missed = 0
-			}
+		if err := l.sendTail(ctx, c, t, math.MaxUint64); err != nil {
+			return endedBy(ctx, err)
 		}
-		clear(batch)
 	}
+}
+
+// sendTail sends what t has, up to the record of number until at least.
+func (l *LoggingService) sendTail(ctx context.Context, c *service.Call, t *tail, until uint64) error {
+	defer func() { clear(t.batch) }()
+	for all := false; !all && t.next < until; {
+		t.batch, all = t.take(t.batch[:0])
+		for i := range t.batch {
+			t.message = appendTailed(t.message[:0], &t.batch[i], t.missed)
+			if err := sendValues(ctx, c, t.message); err != nil {
+				return err
+			}
+			l.missed.Add(t.missed)
+			t.missed = 0
+		}
+	}
+	return nil
 }
 
 // errDiscarded ends the context of a call whose client sent discard.

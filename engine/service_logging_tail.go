@@ -55,7 +55,11 @@ type tail struct {
 	source   string
 	severity int64
 	next     uint64 // number of the first record that was not looked at
+	until    uint64 // number of the first record that was not there at the beginning; immutable
 	missed   uint64 // records that were gone before, and not told yet
+
+	batch   []numbered // that is sent
+	message []byte     // reused
 }
 
 // tailFrom returns a tail that begins with the last n records of those it wants.
@@ -63,6 +67,7 @@ func (r *logRing) tailFrom(source string, severity int64, n int) *tail {
 	t := &tail{ring: r, source: source, severity: severity}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	t.until = r.next
 	for t.next = r.next; n > 0 && t.next > r.first; t.next-- {
 		if t.wants(&r.records[(t.next-1)%uint64(r.maxRecords)]) {
 			n--

@@ -276,6 +276,10 @@ func TestTail(t *testing.T) {
 		}
 		some.call(t, 1, 0) // discard
 		some.wantAnswers(t, `1 2 []`)
+		some.call(t, 3, 0, "application", 0, 10, false)
+		some.wantAnswers(t, `3 0 [7,946684800000000,2,"application","of another",[],0]`, `3 2 []`)
+		some.call(t, 4, 0, "nobody", 0, 10, false)
+		some.wantAnswers(t, `4 2 []`)
 		if err := all.Close(); err != nil {
 			t.Fatal(err)
 		}

@@ -145,7 +145,7 @@ func (v *calling) callMethod(ctx context.Context, s *service.Service, m service.
 	}
 	args, err := arguments(words, v.raw)
 	if err != nil {
-		return err
+		return &exitError{exitUsage, err}
 	}
 	switch {
 	case m.Mute():

@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/sluice-rpc/sluice/channel"
 	"github.com/sluice-rpc/sluice/service"
 	"github.com/sluice-rpc/sluice/session"
 	"github.com/spf13/cobra"
@@ -101,6 +102,7 @@ func (l *link) run(ctx context.Context, f func(ctx context.Context, c *service.C
 func (l *link) explain(err error) error {
 	var exit *exitError
 	var se *session.Error
+	var cut *channel.CloseError
 	switch {
 	case err == nil || errors.As(err, &exit):
 		return err
@@ -108,6 +110,8 @@ func (l *link) explain(err error) error {
 		return &exitError{exitRemote, fmt.Errorf("%w; 'sluice ls' shows what there is", named(err))}
 	case errors.As(err, &se) && se.Remote:
 		return &exitError{exitRemote, named(err)}
+	case errors.As(err, &cut) && cut.Code == channel.CodeEOF: // a service knows no other answer to wrong arguments
+		return local(fmt.Errorf("%w: the service has ended, or refused what it was sent", err))
 	case refused(err):
 		return local(fmt.Errorf("no runtime answers at %s: connection refused; start one with 'sluice up'", l.locator))
 	}

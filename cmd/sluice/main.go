@@ -68,6 +68,9 @@ func (p *program) run(ctx context.Context, args []string) int {
 	if isExit {
 		return e.code
 	}
+	if errors.As(err, new(*os.PathError)) { // of cobra's own commands: the output
+		return exitLocal
+	}
 	fmt.Fprintf(p.err, "Run '%s --help' for usage.\n", cmd.CommandPath())
 	return exitUsage
 }

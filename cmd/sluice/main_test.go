@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -119,10 +120,32 @@ func TestUsage(t *testing.T) {
 		{[]string{"decode"}, "accepts 1 arg(s)"},
 		{[]string{"decode", "--protocol", "7", "-"}, "want 0 or 1"},
 		{[]string{"version", "x"}, "unknown command"},
+		{[]string{"ping", "--count", "0"}, "have to be positive"},
+		{[]string{"ping", "--interval", "-1s"}, "have to be positive"},
+		{[]string{"tail", "--recent", "-1"}, "invalid argument"},
+		{[]string{"call", "echo"}, "requires at least 2 arg(s)"},
 	} {
 		r := sluice(t, "", c.args...)
 		if r.exit != exitUsage || !strings.Contains(r.err, c.want) || !strings.Contains(r.err, "--help' for usage") || r.out != "" {
 			t.Errorf("sluice %q = %+v, want exit status 2 and %q", c.args, r, c.want)
+		}
+	}
+}
+
+// What cannot be printed is no mistake of the user's.
+func TestOutputFails(t *testing.T) {
+	out, err := os.Create(filepath.Join(t.TempDir(), "out"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := out.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{"version"}, {"completion", "bash"}} {
+		var errs bytes.Buffer
+		p := program{out: out, err: &errs, hard: t.Context()}
+		if got := p.run(t.Context(), args); got != exitLocal || !strings.Contains(errs.String(), "file already closed") {
+			t.Errorf("sluice %q = %d, %q, want exit status 3 and why", args, got, &errs)
 		}
 	}
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -37,6 +38,9 @@ application it wakes no worker.`,
   sluice ping echo --count 1 --timeout 1s && echo alive`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if v.count == 0 || v.interval < 0 {
+				return errors.New("--count and --interval have to be positive")
+			}
 			name := "locator"
 			if len(args) > 0 {
 				name = args[0]

@@ -183,6 +183,8 @@ func TestRuntime(t *testing.T) {
 		{args: words("call echo fail"), exit: exitRemote, err: "sluice: [42, 7] told to fail\n"},
 		{args: words("call echo --timeout 100ms sleep 1h"), exit: exitLocal, err: "no whole answer within 100ms"},
 		{args: words("call nobody x"), exit: exitRemote, err: "'sluice ls' shows what there is"},
+		{args: words("call storage read"), exit: exitLocal, err: "the service has ended, or refused what it was sent"},
+		{args: words("call storage write users x 1e999"), exit: exitUsage, err: "the number 1e999 is too large"},
 		{args: words("call storage nothing"), exit: exitLocal, err: "has no method nothing"},
 		{args: words("call locator uuid"), out: "*\n"},
 		{args: words("call logging emit 1 test hello"), out: ""},

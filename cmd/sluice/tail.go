@@ -54,12 +54,9 @@ A --source is one as it is, or all below it: app has app/echo too.`,
 	return cmd
 }
 
-// quiet is after how long without a record those that were kept have all come.
-const quiet = 300 * time.Millisecond
-
 // follow prints records until the stream or the context ends.
 func (v *tailing) follow(ctx context.Context, c *service.Client) error {
-	args := codec.Args(v.source, service.Severity(codec.V1, v.level), v.recent)
+	args := codec.Args(v.source, service.Severity(codec.V1, v.level), v.recent, !v.once)
 	s, err := c.NewService(service.ServiceConfig{Name: "tail", Values: []string{"tail"}})
 	if err != nil {
 		return err
@@ -70,31 +67,21 @@ func (v *tailing) follow(ctx context.Context, c *service.Client) error {
 	}
 	defer stream.Discard()
 	for {
-		record, err := v.recv(ctx, stream)
+		_, message, err := stream.RecvArgs(ctx)
 		if err == io.EOF || ctx.Err() != nil {
 			return nil // an interrupt is how it ends
 		}
 		if err != nil {
 			return err
 		}
-		if err := v.print(record); err != nil {
+		rec, err := readRecord(message)
+		if err != nil {
+			return err
+		}
+		if err := v.print(rec); err != nil {
 			return err
 		}
 	}
-}
-
-// recv returns the next record; io.EOF at the end.
-func (v *tailing) recv(ctx context.Context, stream *service.Stream) (record, error) {
-	waiting, cancel := ctx, context.CancelFunc(func() {})
-	if v.once {
-		waiting, cancel = context.WithTimeoutCause(ctx, quiet, io.EOF)
-	}
-	defer cancel()
-	_, args, err := stream.RecvArgs(waiting)
-	if err != nil {
-		return record{}, err
-	}
-	return readRecord(args)
 }
 
 // record is one of the log.
