@@ -40,8 +40,8 @@ func TestTail(t *testing.T) {
 	if got := sluice(t, "", "tail", "--no-follow", "--recent", "1"); strings.Count(got.out, "\n") != 1 || got.exit != 0 {
 		t.Errorf("sluice tail --recent 1 = %+v, want one record", got)
 	}
-	if got := sluice(t, "", "tail", "--timeout", "50ms", "--recent", "0"); got != (result{}) {
-		t.Errorf("sluice tail --timeout 50ms = %+v, want nothing, and no error", got)
+	if got := sluice(t, "", "tail", "--timeout", "2s", "--recent", "0"); got != (result{}) {
+		t.Errorf("sluice tail --timeout 2s = %+v, want nothing, and no error", got)
 	}
 }
 
