@@ -31,7 +31,7 @@ var floodRows = []row{
 	{"B18", "heartbeats as fast as possible", testB18},
 	{"B19", "control messages that nobody asked for", testB19},
 	{"B20", "a handler that never reads its chunks", testB20},
-	{"B22", "control messages of no protocol", testB22},
+	{"B22", "control messages of no protocol, credit for unknown sessions", testB22},
 	{"B25", "a million refused sessions", testB25},
 }
 
@@ -252,6 +252,9 @@ func testB20(t *testing.T, d codec.Dialect) {
 		t.Errorf("Write() = %v, want the overflow", err)
 	}
 	r.wantAlive("an overflow")
+	if d == codec.V1 {
+		creditB20(t)
+	}
 }
 
 func testB22(t *testing.T, d codec.Dialect) {
@@ -264,6 +267,10 @@ func testB22(t *testing.T, d codec.Dialect) {
 		t.Errorf("Stats().Unknown = %d, want 4", got)
 	}
 	r.wantAlive("unknown control messages")
+	notAgreed(t, d, 77, 5)
+	if d == codec.V1 {
+		creditB22(t)
+	}
 }
 
 func testB25(t *testing.T, d codec.Dialect) {

@@ -8,7 +8,6 @@ import (
 	"runtime"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -336,6 +335,7 @@ func testC13(t *testing.T, d codec.Dialect) {
 		t.Error("answers came out of the order in which the chunks were sent")
 	}
 	c.wantEmpty()
+	takeTurns(t, d)
 }
 
 // openMany opens sessions on the loop, a chunk and a choke in each, as there is room.
@@ -378,68 +378,6 @@ func (h *counter) OnChoke(s *session.Session) {
 	}
 }
 func (h *counter) OnError(*session.Session, *session.Error) { panic("no session fails") }
-
-func testC14(t *testing.T, d codec.Dialect) {
-	// 64 KiB in flight and 1 ms each way: 64 MiB a second at best.
-	path := channel.Path{Latency: ms}
-	c := newCouple(t, d, channel.Script{AtoB: path, BtoA: path}, func(c *session.Config) {
-		c.Channel.HighWaterBytes = 256 << 10
-	})
-	c.wo.invoke = func(s *session.Session) { go echoGo(s) }
-	bulk, ping := c.open("bulk"), c.open("ping")
-	stop := make(chan struct{})
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		chunk := make([]byte, 64<<10)
-		for {
-			select {
-			case <-stop:
-				_ = bulk.Close()
-				return
-			default:
-			}
-			if _, err := bulk.Write(chunk); err != nil {
-				t.Errorf("Write() = %v", err)
-				return
-			}
-		}
-	})
-	var total atomic.Int64
-	wg.Go(func() {
-		for p, err := range bulk.Chunks(context.Background()) {
-			if err != nil {
-				t.Errorf("Recv() = %v", err)
-				return
-			}
-			total.Add(int64(len(p)))
-		}
-	})
-	var slowest time.Duration
-	for range 100 {
-		if total.Load() > 64<<20 {
-			break
-		}
-		if _, err := ping.Write([]byte("ping")); err != nil {
-			t.Fatal(err)
-		}
-		start := time.Now() // how long Write waits for room is the channel's
-		if p, err := ping.Recv(t.Context()); err != nil || string(p) != "ping" {
-			t.Fatalf("Recv() = %q, %v", p, err)
-		}
-		slowest = max(slowest, time.Since(start))
-	}
-	close(stop)
-	_ = ping.Close()
-	wg.Wait()
-	// What lies before a ping is what both ends hold, the water marks and the path, at 64
-	// MiB a second, and the path's own time.
-	if limit := 20 * ms; slowest > limit {
-		t.Errorf("the slowest ping took %v beside %d KiB of stream, want at most %v", slowest, total.Load()>>10, limit)
-	}
-	if total.Load() < 4<<20 {
-		t.Errorf("the stream moved %d KiB meanwhile, want more", total.Load()>>10)
-	}
-}
 
 func testC17(t *testing.T, d codec.Dialect) {
 	r := newRig(t, d, session.Worker, func(c *session.Config) { c.Channel.Limits.MaxPayloadBytes = 1 << 20 })

@@ -19,7 +19,7 @@ type row struct {
 
 // TestCatalogue has one subtest for each row that concerns sessions.
 func TestCatalogue(t *testing.T) {
-	for _, rows := range [][]row{protocolRows, floodRows, openingRows, writingRows} {
+	for _, rows := range [][]row{protocolRows, floodRows, creditRows, openingRows, writingRows} {
 		for _, r := range rows {
 			t.Run(r.id, func(t *testing.T) {
 				t.Log(r.what)
