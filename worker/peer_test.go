@@ -46,9 +46,9 @@ func sockets(t testing.TB) (a, b net.Conn) {
 	return a, b
 }
 
-// serve runs a worker over a unix socket and returns it with its engine. Both end with
-// the test.
-func serve(t testing.TB, cfg worker.Config, d codec.Dialect, setup func(w *worker.Worker)) (*worker.Worker, *peer) {
+// serve runs a worker over a unix socket and returns it with its engine, whose
+// configuration may be edited. Both end with the test.
+func serve(t testing.TB, cfg worker.Config, d codec.Dialect, setup func(w *worker.Worker), edit ...func(*session.Config)) (*worker.Worker, *peer) {
 	t.Helper()
 	a, b := sockets(t)
 	cfg.UUID, cfg.Dialect, cfg.Conn, cfg.Logger = uuid, d, a, slog.New(slog.DiscardHandler)
@@ -61,7 +61,11 @@ func serve(t testing.TB, cfg worker.Config, d codec.Dialect, setup func(w *worke
 		setup(w)
 	}
 	p := &peer{shaken: make(chan struct{}), closed: make(chan struct{})}
-	p.t, err = session.New(session.Config{Role: session.Engine, Owner: p, Channel: channel.Config{Dialect: d}})
+	theirs := session.Config{Role: session.Engine, Owner: p, Channel: channel.Config{Dialect: d}}
+	for _, f := range edit {
+		f(&theirs)
+	}
+	p.t, err = session.New(theirs)
 	if err != nil {
 		t.Fatal(err)
 	}
