@@ -16,16 +16,16 @@ import (
 // mibs is a link of 64 MiB a second: what a path holds is delivered once in a millisecond.
 var mibs = channel.Path{Latency: ms}
 
-// sink is a Handler that drops what comes, and ends when its peer does.
-type sink struct{}
+// dropper is a Handler that drops what comes, and ends when its peer does.
+type dropper struct{}
 
-func (sink) OnChunk(*session.Session, []byte)         {}
-func (sink) OnChoke(s *session.Session)               { _ = s.SendChoke() }
-func (sink) OnError(*session.Session, *session.Error) {}
+func (dropper) OnChunk(*session.Session, []byte)         {}
+func (dropper) OnChoke(s *session.Session)               { _ = s.SendChoke() }
+func (dropper) OnError(*session.Session, *session.Error) {}
 
 // pending is a Handler that always has one chunk to be sent, until it has sent so many.
 type pending struct {
-	sink
+	dropper
 	all   *turns
 	chunk []byte
 	since time.Time // of when this chunk waits
@@ -67,7 +67,7 @@ func takeTurns(t *testing.T, d codec.Dialect) {
 		c.MaxSessions, c.Channel.HighWaterBytes = -1, 128<<10
 		c.InboxBytes = 64 << 20 // so many who wait count for more than the default
 	})
-	c.wo.invoke = func(s *session.Session) { s.SetHandler(sink{}) }
+	c.wo.invoke = func(s *session.Session) { s.SetHandler(dropper{}) }
 	all := &turns{left: n, over: make(chan struct{})}
 	var list []*session.Session
 	opened := make(chan struct{})
