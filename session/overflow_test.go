@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"net"
 	"slices"
 	"sync"
 	"testing"
@@ -498,6 +499,42 @@ func TestOverflowMessages(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A relay that may lose chunks does so for a caller that does not read, and goes on.
+func TestOverflowForward(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const count = 200
+		pair := func() (net.Conn, net.Conn) { a, b := channel.Pair(channel.Script{}); return a, b }
+		c := newChain(t, codec.V1, pair, func(s *session.Session) {
+			go func() {
+				_, _ = s.Recv(context.Background())
+				for i := range count {
+					_, _ = s.Write(append(make([]byte, 0, 4000), numbered(i)...)[:4000])
+				}
+				_ = s.Close()
+			}()
+		}, func(c *session.Config) { c.Channel.HighWaterBytes = 16 << 10 })
+		s := c.open(t)
+		synctest.Wait()
+		var relay *session.Session
+		onLoop(t, c.server, func() { relay = session.SessionOf(c.server, s.ID()) })
+		relay.SetOverflow(session.Overflow{Policy: session.DropNewest})
+		_, _ = s.Write([]byte("go"))
+		pass(time.Second)
+		if n := c.worker.Stats().Open; n != 1 || relay.Dropped() == 0 {
+			t.Errorf("%d chunks were dropped for one who does not read", relay.Dropped())
+		}
+		h := &heard{}
+		h.read(s)
+		if got, end := h.snapshot(); len(got)+int(relay.Dropped()) != count || !slices.IsSorted(got) || end != "choke" {
+			t.Errorf("the client read %d chunks and %q, %d were dropped, want %d in order and the choke", len(got), end, relay.Dropped(), count)
+		}
+		synctest.Wait()
+		if !c.over() {
+			t.Error("the chain did not come to its end")
+		}
+	})
 }
 
 // String names the policies.
