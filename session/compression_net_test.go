@@ -71,7 +71,7 @@ func streamChunks(b *testing.B, from, to net.Conn, on bool) {
 	defer closeNow(c.engine)
 	defer closeNow(c.worker)
 	h := newReceiver()
-	c.wo.invoke = func(s *session.Session) { s.SetHandler(sink{h}) }
+	c.wo.invoke = func(s *session.Session) { s.SetHandler(forgets{h}) }
 	for agreed := false; !agreed; {
 		onLoop(b, c.engine, func() { agreed = session.Confirmed(c.engine) })
 	}
@@ -99,7 +99,7 @@ func streamChunks(b *testing.B, from, to net.Conn, on bool) {
 	}
 }
 
-// sink is a receiver that keeps nothing.
-type sink struct{ *receiver }
+// forgets is a receiver that keeps nothing.
+type forgets struct{ *receiver }
 
-func (sink) OnChunk(*session.Session, []byte) {}
+func (forgets) OnChunk(*session.Session, []byte) {}
