@@ -93,7 +93,7 @@ func TestAppRefuses(t *testing.T) {
 		p := c.next()
 		want(v.enqueue("too much"), service.CategoryOverseer, 1, "queue is full", 2, "the queue is full")
 		want(first, service.CategoryNode, 1, "the event has expired in the queue", 4, "the session has expired in the queue")
-		if i := c.Info(); i.Accepted != 1 || i.Rejected != 1 || i.QueueDepth != 0 {
+		if i := c.Stats(); i.Accepted != 1 || i.Rejected != 1 || i.QueueDepth != 0 {
 			t.Errorf("Info() = %+v, want one accepted, one rejected", i)
 		}
 		p.proc.OnSignal = nil
@@ -129,7 +129,7 @@ func TestAppClientGone(t *testing.T) {
 		p := c.next()
 		v.leave()
 		synctest.Wait()
-		if i := c.Info(); i.QueueDepth != 0 {
+		if i := c.Stats(); i.QueueDepth != 0 {
 			t.Errorf("the queue has %d requests, want none", i.QueueDepth)
 		}
 		w := c.worker(p)
@@ -142,7 +142,7 @@ func TestAppClientGone(t *testing.T) {
 			w.want(t, choke(id))
 		}
 		synctest.Wait()
-		if i := c.Info(); i.Load != 0 {
+		if i := c.Stats(); i.Load != 0 {
 			t.Errorf("the load is %d, want 0", i.Load)
 		}
 	})

@@ -62,8 +62,8 @@ var (
 	}
 )
 
-// Info returns a snapshot of the application's counters.
-func (a *App) Info() AppInfo {
+// Stats returns a snapshot of the application's counters.
+func (a *App) Stats() AppInfo {
 	now := time.Now()
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -77,7 +77,7 @@ func TestAppInfoShape(t *testing.T) {
 		v := c.visit(codec.V1)
 		v.enqueue("event")
 		c.worker(c.next()).want(t, invoke(2, "event"))
-		ours, live := codec.NewValueReader(c.Info().AppendInfo(nil)), codec.NewValueReader(liveInfo(t))
+		ours, live := codec.NewValueReader(c.Stats().AppendInfo(nil)), codec.NewValueReader(liveInfo(t))
 		got, want := shape("", &ours), shape("", &live)
 		if !slices.Equal(got, want) {
 			t.Errorf("the shape of info is\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
@@ -101,7 +101,7 @@ func TestAppInfo(t *testing.T) {
 		v.enqueue("three")
 		v.wantError(v.enqueue("four"), service.CategoryOverseer, 1, "queue is full")
 		time.Sleep(1460 * time.Millisecond)
-		i := c.Info()
+		i := c.Stats()
 		got := map[string]any{}
 		if err := json.Unmarshal(codec.AppendJSONValue(nil, i.AppendInfo(nil)), &got); err != nil {
 			t.Fatal(err)

@@ -142,7 +142,7 @@ func TestAppLive(t *testing.T) {
 					})
 				}
 				wg.Wait()
-				if i := l.Info(); i.Accepted != 40 || i.Rejected != 0 || i.Spawned != 2 {
+				if i := l.Stats(); i.Accepted != 40 || i.Rejected != 0 || i.Spawned != 2 {
 					t.Errorf("Info() = %+v, want 40 requests on 2 slaves", i)
 				}
 			})
@@ -192,7 +192,7 @@ func TestAppKilled(t *testing.T) {
 		for good.Load() < before+50 && !t.Failed() { // work has been done since the last one
 			time.Sleep(time.Millisecond)
 		}
-		list := l.Info().Slaves
+		list := l.Stats().Slaves
 		s := list[rand.IntN(len(list))]
 		if s.State == engine.Active && s.PID > 0 && syscall.Kill(s.PID, syscall.SIGKILL) == nil {
 			kills++
@@ -278,7 +278,7 @@ func TestAppStopLive(t *testing.T) {
 	if err := echo(t.Context(), l.client(codec.V1), "hello"); err != nil {
 		t.Fatal(err)
 	}
-	pid := l.Info().Slaves[0].PID
+	pid := l.Stats().Slaves[0].PID
 	if err := l.Stop(t.Context()); err != nil {
 		t.Fatal(err)
 	}

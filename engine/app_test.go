@@ -94,7 +94,7 @@ func TestAppCall(t *testing.T) {
 			}
 		}
 		synctest.Wait()
-		if i := c.Info(); i.Accepted != 3 || i.Load != 0 || i.Spawned != 1 || i.Slaves[0].Accepted != 3 {
+		if i := c.Stats(); i.Accepted != 3 || i.Load != 0 || i.Spawned != 1 || i.Slaves[0].Accepted != 3 {
 			t.Errorf("Info() = %+v, want three requests on one slave", i)
 		}
 		c.none()
@@ -154,7 +154,7 @@ func TestAppRespawn(t *testing.T) {
 		if list := c.Crashes(); len(list) != 2 || list[0].Status != "exit status 1" || list[0].UUID == "" {
 			t.Errorf("Crashes() = %+v, want two", list)
 		}
-		if i := c.Info(); i.Crashed != 2 || i.Spawned != 3 {
+		if i := c.Stats(); i.Crashed != 2 || i.Spawned != 3 {
 			t.Errorf("Info() = %+v, want 2 of 3 crashed", i)
 		}
 	})
@@ -174,7 +174,7 @@ func TestAppForeignUUID(t *testing.T) {
 		w.wantEnd(t)
 		c.worker(p).want(t, invoke(firstOf(d), "event"))
 		c.none()
-		if n := c.Info().Strangers; n != 1 {
+		if n := c.Stats().Strangers; n != 1 {
 			t.Errorf("Strangers = %d, want 1", n)
 		}
 	})
@@ -209,7 +209,7 @@ func TestAppIdle(t *testing.T) {
 		p.proc.Exit("exit status 0", true)
 		<-p.Done()
 		synctest.Wait()
-		if i := c.Info(); i.Crashed != 0 || len(i.Slaves) != 0 || len(c.Crashes()) != 0 {
+		if i := c.Stats(); i.Crashed != 0 || len(i.Slaves) != 0 || len(c.Crashes()) != 0 {
 			t.Errorf("Info() = %+v, want nothing left, and no crash", i)
 		}
 	})
@@ -354,7 +354,7 @@ func TestAppInvoke(t *testing.T) {
 		}
 		w.want(t, choke(id))
 		synctest.Wait()
-		if i := c.Info(); i.Load != 0 || i.Accepted != 2 {
+		if i := c.Stats(); i.Load != 0 || i.Accepted != 2 {
 			t.Errorf("Info() = %+v, want no load, 2 accepted", i)
 		}
 	})
@@ -393,7 +393,7 @@ func TestAppOutputFull(t *testing.T) {
 			synctest.Wait()
 		}
 		var want, got []string
-		for c.Info().QueueDepth < 3 {
+		for c.Stats().QueueDepth < 3 {
 			if len(want) == 900 {
 				t.Fatal("the worker's output is never full")
 			}

@@ -29,7 +29,7 @@ func (e *Engine) AppendInfo(dst []byte, name string, flags InfoFlags) ([]byte, e
 	if app := t.app.Load(); app != nil && state == AppRunning {
 		list = append(list, profileField(app.Profile(), flags))
 		if flags&InfoReport != 0 {
-			list = append(list, fieldsOf(app.Info().AppendInfo(nil))...)
+			list = append(list, fieldsOf(app.Stats().AppendInfo(nil))...)
 		}
 	}
 	return appendFields(dst, list), nil

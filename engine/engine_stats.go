@@ -60,7 +60,7 @@ func (e *Engine) Stats() Stats {
 	e.mu.Unlock()
 	for i, t := range list {
 		if app, server := t.app.Load(), t.server.Load(); app != nil && server != nil {
-			info := app.Info()
+			info := app.Stats()
 			s.Apps[i].Info, s.Apps[i].Service = &info, serviceStats(server)
 		}
 	}

@@ -268,7 +268,7 @@ func TestFlowSlowEnds(t *testing.T) {
 			t.Errorf("the handler has read %d chunks, want %d", got, sent)
 		}
 		synctest.Wait()
-		if i := f.Info(); i.Load != 0 || f.worker.Stats().Open != 0 || f.worker.Stats().Parked != 0 {
+		if i := f.Stats(); i.Load != 0 || f.worker.Stats().Open != 0 || f.worker.Stats().Parked != 0 {
 			t.Errorf("load %d, worker %+v, want nothing left and no pause", i.Load, f.worker.Stats())
 		}
 	})
@@ -333,7 +333,7 @@ func TestFlowGivenUp(t *testing.T) {
 					t.Errorf("the handler's context ended after %v, want %v to %v", took, how.after, how.within)
 				}
 				time.Sleep(10 * time.Second)
-				if i, open := f.Info(), f.worker.Stats().Open; i.Load != 0 || open != 0 {
+				if i, open := f.Stats(), f.worker.Stats().Open; i.Load != 0 || open != 0 {
 					t.Errorf("a load of %d, %d sessions at the worker, want none", i.Load, open)
 				}
 			})

@@ -35,7 +35,7 @@ func appService(t *tenant, d codec.Dialect) service.Declaration {
 					fail(c, notRunning(t.name))
 					return
 				}
-				_ = c.ReplyBytes(app.Info().AppendInfo(codec.AppendArrayHeader(nil, 1)))
+				_ = c.ReplyBytes(app.Stats().AppendInfo(codec.AppendArrayHeader(nil, 1)))
 			},
 		},
 		{
@@ -74,7 +74,7 @@ func appServiceV0(t *tenant) service.Declaration {
 					fail(c, nodeError(service.V0Resource, "the engine is not active"))
 					return
 				}
-				info := app.Info()
+				info := app.Stats()
 				_ = c.ReplyBytes(appendInfoV0(codec.AppendArrayHeader(nil, 1), &info))
 			},
 		},
