@@ -13,11 +13,19 @@ import (
 // the same loop no more than a factor of two at the 99th percentile, and hold no more
 // than their water marks.
 func slowAmongMany(t *testing.T) {
+	for _, m := range media {
+		if !m.virtual {
+			t.Run(m.name, func(t *testing.T) { slowAmong(t, m) })
+		}
+	}
+}
+
+func slowAmong(t *testing.T, m medium) {
 	const quiet, slow, high, frame = 100, 10, 256 << 10, 10_000
-	cfg := media[0].shared(t, Config{HighWaterBytes: high})
+	cfg := m.shared(t, Config{HighWaterBytes: high})
 	var wires []*wire
 	for range quiet {
-		s, w := media[0].faced(t, cfg)
+		s, w := m.faced(t, cfg)
 		s.do(func() {
 			s.onMessage = func(m *codec.Message, _ []codec.Header) {
 				_ = s.Send(&codec.Frame{Kind: codec.KindChunk, Session: m.Session, Payload: m.Payload})
@@ -28,7 +36,7 @@ func slowAmongMany(t *testing.T) {
 	before := percentile99(wires)
 	var stuck []*side
 	for range slow {
-		s, _ := media[0].faced(t, cfg)
+		s, _ := m.faced(t, cfg)
 		for i := 0; ; i++ {
 			err := s.SendOffLoop(NoWait, chunk(1, i, frame))
 			if s.do(func() {}); errors.Is(err, ErrFull) && s.Stats().BlockedNow {

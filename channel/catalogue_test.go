@@ -113,10 +113,19 @@ func TestCatalogue(t *testing.T) {
 		{"A30", "every message of ours", everyMessage},
 		{"B29", "many open sessions at once", numbersGrow},
 		{"C1", "a peer that stops reading", stall},
-		{"C2", "a peer that reads one byte a second", progress},
+		{"C2", "a peer that reads one byte a second", func(t *testing.T) {
+			t.Run("virtual", progress)
+			t.Run("sockets", trickle)
+		}},
 		{"C3", "slow peers among many", slowAmongMany},
-		{"C4", "a sender gives up while it waits", sendGivenUp},
-		{"C5", "a write fails in the middle of a burst", writeFails},
+		{"C4", "a sender gives up while it waits", func(t *testing.T) {
+			t.Run("virtual", sendGivenUp)
+			t.Run("sockets", sendGivenUpLive)
+		}},
+		{"C5", "a write fails in the middle of a burst", func(t *testing.T) {
+			t.Run("virtual", writeFails)
+			t.Run("sockets", resetLive)
+		}},
 		{"C6", "the descriptor is used again", reusedDescriptor},
 		{"C7", "the caller changes what it sent", copied},
 		{"C8", "a handler keeps what it was lent", keptBytes},
