@@ -29,6 +29,14 @@
 //
 // A session is used through one face.
 //
+// What becomes of a chunk for which there is no room, or no credit, is the session's
+// [Policy]: [Session.SetOverflow]. A chunk is never divided, and others get their turn
+// between two: [Session.Writer] and ReadFrom cut what is large into pieces.
+//
+// A direction without a graph is closed from the opening frame on. Where both are streams
+// a side that sends nothing closes its own when it begins, and one that reads nothing says
+// so with [Session.CloseRead], or Ignore on the loop.
+//
 // # In the middle
 //
 // [Session.Pause] holds a session and no other. [Session.Forward] joins it to a new one

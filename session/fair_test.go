@@ -150,7 +150,7 @@ func TestBulkStarvesNobody(t *testing.T) {
 					start := time.Now()
 					tt.bulk(c, bulk, &sent)
 					pass(time.Second)
-					slowest := pings(t, ping, 30)
+					slowest := pings(t, ping, scaled(30))
 					checkFair(t, slowest, ahead(slowHigh)+slowTime, time.Since(start), sent.Load())
 					closeNow(c.engine)
 					pass(time.Second)
@@ -180,7 +180,7 @@ func TestBulkForwardStarvesNobody(t *testing.T) {
 		start := time.Now()
 		go bulkGo(bulk, &sent, false)
 		pass(time.Second)
-		slowest := pings(t, ping, 30)
+		slowest := pings(t, ping, scaled(30))
 		kept := time.Duration((slowHigh+2*bulkChunk)/slowPath) * slowTime
 		checkFair(t, slowest, ahead(1<<20)+kept+ahead(slowHigh)+2*slowTime, time.Since(start), sent.Load())
 		closeNow(c.client)

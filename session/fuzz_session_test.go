@@ -24,6 +24,10 @@ func FuzzSession(f *testing.F) {
 	f.Add(uint64(3), []byte{0, 2, 1, 0, 255, 1, 0, 255, 1, 0, 255, 1, 0, 255, 9, 60, 2, 0, 7, 1, 3, 9})
 	f.Add(uint64(8), []byte{0, 0, 4, 0, 100, 6, 0, 1, 0, 9, 8, 1, 2, 3, 10, 0, 0, 1})
 	f.Add(uint64(44), []byte{0, 3, 0, 3, 4, 0, 250, 4, 1, 250, 4, 0, 250, 5, 0, 5, 1, 2, 0, 2, 1, 11, 0})
+	for policy := range uint64(5) { // full at once, on both faces
+		f.Add(policy<<8|3, []byte{0, 2, 1, 0, 255, 7, 1, 0, 255, 7, 7, 0, 255, 7, 7, 0, 255, 7, 1, 0, 255, 7, 9, 60, 7, 0, 200, 7, 2, 0, 9, 9})
+		f.Add(policy<<8|4, []byte{0, 0, 0, 1, 12, 8, 0, 255, 7, 8, 0, 255, 7, 4, 1, 255, 7, 4, 0, 250, 7, 8, 1, 255, 7, 11, 0, 0, 1, 5, 1, 6, 0})
+	}
 	f.Fuzz(func(t *testing.T, seed uint64, data []byte) {
 		if len(data) > 600 {
 			return
@@ -41,6 +45,8 @@ type world struct {
 	*couple
 	p *program
 
+	policy session.Policy // of every session
+
 	mu    sync.Mutex
 	sides [2]map[uint64]*half // by session: what the engine, and what the worker, saw
 	list  []uint64
@@ -55,13 +61,14 @@ type half struct {
 
 	sent    uint32 // chunks that were accepted, numbered from 0
 	closed  bool   // a choke was accepted
-	got     uint32
+	got     uint32 // the next number
+	count   int    // of chunks
 	ends    []string
 	settled int
 }
 
 func newWorld(t *testing.T, seed uint64, data []byte) *world {
-	w := &world{p: &program{data}, sides: [2]map[uint64]*half{{}, {}}}
+	w := &world{p: &program{data}, sides: [2]map[uint64]*half{{}, {}}, policy: session.Policy(seed >> 8 % 5)}
 	d := codec.Dialect(seed & 1)
 	side := 0 // joinTables makes the engine first
 	w.couple = newCouple(t, d, channel.RandomScript(seed), quiet, func(c *session.Config) {
@@ -95,6 +102,7 @@ func (w *world) begin(side int, s *session.Session, kind int) *half {
 	if kind == 0 && side == 1 {
 		s.SetHandler(h)
 	}
+	w.setPolicy(s)
 	w.mu.Lock()
 	w.sides[side][s.ID()] = h
 	w.mu.Unlock()
@@ -102,6 +110,15 @@ func (w *world) begin(side int, s *session.Session, kind int) *half {
 		w.wg.Go(func() { h.read(time.Duration(kind-1) * time.Second) })
 	}
 	return h
+}
+
+func (w *world) setPolicy(s *session.Session) {
+	s.SetOverflow(session.Overflow{Policy: w.policy, MaxChunks: 3})
+}
+
+// lossy says that what was accepted may be dropped.
+func (w *world) lossy() bool {
+	return w.policy == session.DropNewest || w.policy == session.DropOldest
 }
 
 // read takes chunks until the end.
@@ -125,10 +142,12 @@ func (h *half) chunk(s *session.Session, p []byte) {
 	if len(h.ends) > 0 {
 		h.w.t.Errorf("session %d: a chunk after %q", s.ID(), h.ends)
 	}
-	if len(p) < 4 || binary.BigEndian.Uint32(p) != h.got {
+	if len(p) < 4 || binary.BigEndian.Uint32(p) != h.got && (!h.w.lossy() || binary.BigEndian.Uint32(p) < h.got) {
 		h.w.t.Errorf("session %d: chunk %x…, want number %d", s.ID(), p[:min(len(p), 4)], h.got)
+		return
 	}
-	h.got++
+	h.got = binary.BigEndian.Uint32(p) + 1
+	h.count++
 }
 
 func (h *half) end(s *session.Session, err error) {
@@ -209,6 +228,7 @@ func (w *world) open(kind int) {
 	if err != nil {
 		return
 	}
+	w.setPolicy(s)
 	w.mu.Lock()
 	h.s = s
 	w.sides[0][s.ID()] = h
@@ -366,8 +386,8 @@ func (w *world) compare(side int, n uint64, h *half) {
 	case peer == nil:
 	case h.got > peer.sent:
 		w.t.Errorf("side %d: session %d got %d chunks, %d were sent", side, n, h.got, peer.sent)
-	case h.ends[0] == "choke" && h.got != peer.sent:
-		w.t.Errorf("side %d: session %d got a choke after %d chunks, %d were sent", side, n, h.got, peer.sent)
+	case h.ends[0] == "choke" && h.count+int(peer.s.Dropped()) != int(peer.sent):
+		w.t.Errorf("side %d: session %d got a choke after %d chunks, %d were sent and %d dropped", side, n, h.count, peer.sent, peer.s.Dropped())
 	}
 	if e := h.s.Err(); side == 0 && peer != nil && e != nil && e.Delivery == session.NotSent {
 		w.t.Errorf("session %d was not sent, and reached the worker", n)
