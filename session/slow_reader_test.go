@@ -51,7 +51,7 @@ func newCrowd(t *testing.T, agreed bool) *crowd {
 
 // round has each session make one exchange. It returns how long they took, in order, and
 // checks meanwhile that neither side holds more than its bounds.
-func (k *crowd) round(slow *session.Session, most int) []time.Duration {
+func (k *crowd) round(check func()) []time.Duration {
 	k.t.Helper()
 	var took []time.Duration
 	for i, s := range k.all {
@@ -68,12 +68,30 @@ func (k *crowd) round(slow *session.Session, most int) []time.Duration {
 				k.t.Fatalf("%d bytes are queued, want at most the water mark and a chunk", q)
 			}
 		}
-		if slow != nil && session.Held(slow) > most {
-			k.t.Fatalf("%d bytes are kept for the slow reader, want at most %d", session.Held(slow), most)
-		}
+		check()
 	}
 	slices.Sort(took)
 	return took
+}
+
+// keeps is a check that at most so much is kept for a reader that does not read.
+func (k *crowd) keeps(s *session.Session, most int) func() {
+	return func() {
+		if n := session.Held(s); n > most {
+			k.t.Fatalf("%d bytes are kept for the slow reader, want at most %d", n, most)
+		}
+	}
+}
+
+// owes is the same for one that does: how much has come of which it has not given back.
+func (k *crowd) owes(table *session.Table, s *session.Session, most int64) func() {
+	return func() {
+		onLoop(k.t, table, func() {
+			if _, received, _ := session.AccountOf(s); received > most {
+				k.t.Errorf("%d bytes have come for the slow reader, want at most %d", received, most)
+			}
+		})
+	}
 }
 
 // leave ends all the exchanges.
@@ -98,12 +116,12 @@ func TestSlowReaderCredit(t *testing.T) {
 
 func slowReader(t *testing.T, atWorker bool) {
 	k := newCrowd(t, true)
-	before := k.round(nil, 0)
+	before := k.round(func() {})
 	s := k.open("slow")
 	pass(time.Second)
-	from, to := s, k.served.Load()
+	from, to, reader := s, k.served.Load(), k.worker
 	if !atWorker {
-		from, to = to, from
+		from, to, reader = to, from, k.engine
 	}
 	const chunks = 400 // 6 MiB
 	go func() {
@@ -116,8 +134,7 @@ func slowReader(t *testing.T, atWorker bool) {
 		_ = from.Close()
 	}()
 	pass(time.Second)
-	const most = crowdWindow + crowdChunk + 16*(crowdWindow/crowdChunk+1)
-	still := k.round(to, most)
+	still := k.round(k.keeps(to, crowdWindow+crowdChunk+16*(crowdWindow/crowdChunk+1)))
 	if !slices.Equal(before, still) {
 		t.Errorf("an exchange takes %v to %v beside a session that nobody reads, before %v to %v, want no difference",
 			still[0], percentile(still, 100), before[0], percentile(before, 100))
@@ -139,7 +156,7 @@ func slowReader(t *testing.T, atWorker bool) {
 		_ = to.Close()
 	}()
 	for range 3 {
-		slow := k.round(to, 2*most) // what was read goes when all of its batch was
+		slow := k.round(k.owes(reader, to, crowdWindow+crowdChunk))
 		if a, b := percentile(before, 99), percentile(slow, 99); b > 2*a {
 			t.Errorf("the 99th percentile of the others is %v beside a slow reader, before %v, want at most twice", b, a)
 		}
@@ -156,7 +173,7 @@ func slowReader(t *testing.T, atWorker bool) {
 func TestSlowReaderPlain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := newCrowd(t, false)
-		before := k.round(nil, 0)
+		before := k.round(func() {})
 		s := k.open("slow")
 		ended := make(chan error, 1)
 		go func() {
@@ -169,7 +186,7 @@ func TestSlowReaderPlain(t *testing.T) {
 		}()
 		pass(time.Second)
 		const most = 2*crowdInbox + 2*crowdChunk + 16*(2*crowdInbox/crowdChunk+2)
-		during := k.round(k.served.Load(), most)
+		during := k.round(k.keeps(k.served.Load(), most))
 		if longest := percentile(during, 100); longest > 5*time.Second || longest < 3*time.Second {
 			t.Errorf("the others have waited for %v, want what is left of 5 s", longest)
 		}
@@ -188,7 +205,7 @@ func TestSlowReaderPlain(t *testing.T) {
 			t.Error("the sender still waits")
 		}
 		pass(time.Second)
-		if after := k.round(nil, 0); !slices.Equal(before, after) {
+		if after := k.round(func() {}); !slices.Equal(before, after) {
 			t.Errorf("an exchange takes %v to %v when it is over, before %v to %v, want no difference",
 				after[0], percentile(after, 100), before[0], percentile(before, 100))
 		}
