@@ -28,6 +28,8 @@
 //   - Request and answer never wait for each other: full duplex is always on.
 //   - Request.RemoteAddr is what the proxy tells in a header, with port 0 if it tells
 //     none, and empty if it does not tell it. It can be trusted as far as the proxy can.
+//   - The context has no http.ServerContextKey and no http.LocalAddrContextKey: there is
+//     no http.Server, and no socket of the request.
 //   - Request.ContentLength is -1 for a POST, PUT or PATCH whose proxy says nothing of
 //     the body's length.
 //

@@ -40,27 +40,40 @@ var newlines = strings.NewReplacer("\n", " ", "\r", " ")
 func (w *reply) packHeader() {
 	w.head.length = unknown
 	b := w.buffers
-	for key := range w.header {
+	var skip []string
+	for key, values := range w.header {
 		b.keys = append(b.keys, key)
-	}
-	slices.Sort(b.keys)
-	skip := named(w.header["Connection"])
-	for _, key := range b.keys {
-		if !isHop(key) && isToken(key) && !slices.Contains(skip, key) {
-			w.packValues(key, w.header[key])
+		if strings.EqualFold(key, "Connection") {
+			skip = append(skip, named(values)...)
 		}
 	}
-	_, w.head.typed = w.header["Content-Type"]
+	slices.Sort(b.keys)
+	for _, key := range b.keys {
+		name := textproto.CanonicalMIMEHeaderKey(key) // it may have been set without Header.Set
+		if !isHop(name) && isToken(key) && !slices.Contains(skip, name) {
+			w.packValues(key, name, w.header[key])
+		}
+	}
 	w.head.typed = w.head.typed || w.header.Get("Content-Encoding") != ""
 }
 
-func (w *reply) packValues(key string, values []string) {
-	switch {
-	case key == protoVersionKey:
+// packValues packs a header of the handler's by the key that it has given it; name is what
+// that means.
+func (w *reply) packValues(key, name string, values []string) {
+	switch name {
+	case protoVersionKey:
 		w.packProtoVersion(values)
 		return
-	case key == "Content-Length" && !w.declares(values), key == "Content-Type" && w.status == http.StatusNotModified:
-		return
+	case "Content-Length":
+		if w.head.length != unknown || !w.declares(values) {
+			return
+		}
+		values = values[:1] // several would have proxies and clients disagree where the answer ends
+	case "Content-Type":
+		w.head.typed = true
+		if w.status == http.StatusNotModified {
+			return
+		}
 	}
 	for _, v := range values {
 		w.pack(key, textproto.TrimString(newlines.Replace(v)))

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/http"
 	"net/netip"
@@ -68,8 +69,13 @@ func (t *tuple) request(cfg *Config) (*http.Request, error) {
 	return r, nil
 }
 
+var errBlank = errors.New("a blank in the URI")
+
 // parseURI is for all the forms of a request's target (RFC 9112, 3.2).
 func parseURI(method, uri string) (*url.URL, error) {
+	if strings.Contains(uri, " ") { // no server can have read it from a request line, nor write it into one
+		return nil, errBlank
+	}
 	if method != http.MethodConnect || strings.HasPrefix(uri, "/") {
 		return url.ParseRequestURI(uri)
 	}

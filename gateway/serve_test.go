@@ -286,6 +286,28 @@ func TestFinishTooLate(t *testing.T) {
 	})
 }
 
+// A handler may set headers without Header.Set, and by any name.
+func TestHeadOfOddNames(t *testing.T) {
+	both(t, func(t *testing.T, d codec.Dialect) {
+		p := serve(t, d, gateway.Config{}, handler(func(w http.ResponseWriter, r *http.Request) {
+			h := w.Header()
+			h["connection"], h["X-Own"] = []string{"x-own"}, []string{"1"}
+			h["transfer-encoding"] = []string{"chunked"}
+			h["content-length"] = []string{"5", "6"}
+			h["content-type"] = []string{"text/odd"}
+			h["X-COCAINE-HTTP-PROTO-VERSION"] = []string{"1.1"}
+			h["k\r\nX-Evil"] = []string{"1"}
+			h["kept"] = []string{"a\r\nX-Evil: 1"}
+			_, _ = io.WriteString(w, "hello")
+		}))
+		a := p.do(get("/"))
+		want := "map[Content-Length:[5] Content-Type:[text/odd] Kept:[a  X-Evil: 1] X-Cocaine-Http-Proto-Version:[1.1]]"
+		if got := fmt.Sprint(a.header); got != want || a.body != "hello" || a.empty != 1 || a.err != nil {
+			t.Errorf("answer = %s %+v, want %s and an empty chunk at the end", got, a, want)
+		}
+	})
+}
+
 // Headers that a client must not get as they are.
 func TestHeadIsCleaned(t *testing.T) {
 	both(t, func(t *testing.T, d codec.Dialect) {
