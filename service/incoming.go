@@ -151,7 +151,9 @@ func (c *Call) Close() error {
 
 // Fail answers with an error. v0 carries no category.
 func (c *Call) Fail(category, code int64, message string) error {
-	c.m.failed.Add(1)
+	if !c.answered.Load() {
+		c.m.failed.Add(1)
+	}
 	if c.onLoop {
 		return c.ended(c.s.SendError(category, code, message))
 	}
@@ -160,8 +162,11 @@ func (c *Call) Fail(category, code int64, message string) error {
 
 // BadArgs answers a call whose arguments make no sense: in v1 it closes the client's
 // connection, as the C++ runtime does, in v0 it answers with an error (protocol: wrong
-// input).
+// input). Behind an answer it does nothing.
 func (c *Call) BadArgs(err error) {
+	if c.answered.Load() {
+		return
+	}
 	c.k.server.counts.badArgs.Add(1)
 	if c.k.dialect == codec.V0 {
 		text := err.Error()

@@ -121,7 +121,7 @@ func (k *Callee) callOnLoop(c *Call) {
 		return
 	}
 	k.calls[c.s] = c
-	if c.m.Endless || c.answered.Load() && !c.owes() || !k.server.calls.enter(-1) {
+	if c.m.Endless || c.answered.Load() && !c.owes() || !k.server.calls.enter() {
 		return
 	}
 	c.tallied.Store(true)
@@ -135,7 +135,7 @@ func (k *Callee) callServe(c *Call) {
 	if limit == 0 {
 		limit = defaultMaxSessions
 	}
-	if limit > 0 && k.running.Load() >= int64(limit) || !k.server.calls.enter(k.server.cfg.MaxCalls) {
+	if limit > 0 && k.running.Load() >= int64(limit) || !k.server.calls.enterServe(k.server.cfg.MaxCalls) {
 		k.server.counts.busy.Add(1)
 		k.refuse(c, "too many calls are running", session.CodeTooManySessions)
 		return
@@ -155,7 +155,7 @@ const defaultMaxSessions = 1024
 // leave is the end of a Serve method.
 func (k *Callee) leave() {
 	k.running.Add(-1)
-	k.server.calls.leave()
+	k.server.calls.leaveServe()
 }
 
 // OnSettled is for session.Config. On the loop.

@@ -17,26 +17,52 @@ const closeGrace = time.Second
 type tally struct {
 	closed atomic.Bool // set under mu
 
-	mu    sync.Mutex // guards the following; never held across a call
-	n     int
-	empty chan struct{} // made by wait, closed when n is 0
+	mu      sync.Mutex // guards the following; never held across a call
+	n       int
+	serving int           // of n, the Serve methods
+	empty   chan struct{} // made by wait, closed when n is 0
 }
 
-// enter counts one more, unless limit is reached (a negative one is none) or closing has
-// begun.
-func (t *tally) enter(limit int) bool {
+// enter counts one more OnLoop call, unless closing has begun.
+func (t *tally) enter() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.closed.Load() || limit >= 0 && t.n >= limit {
+	if t.closed.Load() {
 		return false
 	}
 	t.n++
 	return true
 }
 
+// enterServe counts one more Serve method, unless limit of them run (a negative one is
+// none) or closing has begun.
+func (t *tally) enterServe(limit int) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed.Load() || limit >= 0 && t.serving >= limit {
+		return false
+	}
+	t.n++
+	t.serving++
+	return true
+}
+
+// leave is the end of an OnLoop call.
 func (t *tally) leave() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.leaveLocked()
+}
+
+// leaveServe is the end of a Serve method.
+func (t *tally) leaveServe() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.serving--
+	t.leaveLocked()
+}
+
+func (t *tally) leaveLocked() {
 	if t.n--; t.n == 0 && t.empty != nil {
 		close(t.empty)
 		t.empty = nil

@@ -326,6 +326,64 @@ func TestBusy(t *testing.T) {
 	}
 }
 
+// TestBusyOnLoop: calls of OnLoop methods that are not answered yet are not among those
+// that MaxCalls bounds.
+func TestBusyOnLoop(t *testing.T) {
+	var held []*service.Call
+	d := numbered(
+		service.Handled{Method: service.Method{Name: "hold", Rx: session.Primitive}, OnLoop: func(c *service.Call) { held = append(held, c) }},
+		primitive("echo", func(_ context.Context, c *service.Call) error { return c.ReplyBytes(c.Args()) }),
+		service.Handled{Method: service.Method{Name: "release", Rx: session.Primitive}, OnLoop: func(c *service.Call) {
+			for _, h := range append(held, c) {
+				_ = h.ReplyBytes(nil)
+			}
+		}},
+	)
+	bubble(t, service.ServerConfig{Declaration: d, MaxCalls: 1}, func(t *testing.T, srv *service.Server) {
+		c := dial(t, srv, codec.V1)
+		defer c.close()
+		c.call(1, 0)
+		c.call(2, 0)
+		c.call(3, 1, "x")
+		c.want(3, codec.V1Value, "x")
+		if n := srv.Stats().Pending; n < 2 {
+			t.Errorf("Stats().Pending = %d, want the two that are held", n)
+		}
+		c.call(4, 2)
+		for i := range uint64(2) {
+			c.want(i+1, codec.V1Value)
+		}
+		c.want(4, codec.V1Value)
+	})
+}
+
+// TestBadArgsLate: the connection of a client that has its answer stays.
+func TestBadArgsLate(t *testing.T) {
+	for _, dialect := range []codec.Dialect{codec.V0, codec.V1} {
+		d := numbered(
+			primitive("late", func(_ context.Context, c *service.Call) error {
+				err := c.ReplyBytes(nil)
+				c.BadArgs(errors.New("after all"))
+				if again := c.Fail(1, 1, "after all"); again != session.ErrClosed {
+					t.Errorf("Fail() = %v, want %v", again, session.ErrClosed)
+				}
+				return err
+			}))
+		bubble(t, service.ServerConfig{Declaration: d, V0: dialect == codec.V0}, func(t *testing.T, srv *service.Server) {
+			c := dial(t, srv, dialect)
+			defer c.close()
+			c.call(1, 0)
+			if m, err := c.next(); err != nil || m.Session != 1 {
+				t.Errorf("next() = %v, %v, want an answer", m, err)
+			}
+			c.wantNothing()
+			if st := srv.Stats(); st.BadArgs != 0 || st.Methods[0].Failed != 0 {
+				t.Errorf("Stats() = %+v, want no failure", st)
+			}
+		})
+	}
+}
+
 func TestMaxConns(t *testing.T) {
 	bubble(t, service.ServerConfig{Declaration: newMemory().declaration(), MaxConns: 1}, func(t *testing.T, srv *service.Server) {
 		first := dial(t, srv, codec.V1)
