@@ -56,6 +56,9 @@ func (l *link) check() error {
 	if l.protocol != 0 && l.protocol != 1 {
 		return fmt.Errorf("--protocol %d, want 0 or 1", l.protocol)
 	}
+	if strings.Trim(l.locator, ", ") == "" { // a variable that was not set should not reach another runtime
+		return errors.New("--locator is empty")
+	}
 	if _, err := service.ParseLocators(l.locator); err != nil {
 		return fmt.Errorf("--locator: %w", err)
 	}

@@ -123,6 +123,8 @@ func TestUsage(t *testing.T) {
 		{[]string{"ping", "--count", "0"}, "have to be positive"},
 		{[]string{"ping", "--interval", "-1s"}, "have to be positive"},
 		{[]string{"tail", "--recent", "-1"}, "invalid argument"},
+		{[]string{"ls", "--locator", ""}, "--locator is empty"},
+		{[]string{"ls", "--locator", ", ,"}, "--locator is empty"},
 		{[]string{"call", "echo"}, "requires at least 2 arg(s)"},
 	} {
 		r := sluice(t, "", c.args...)
