@@ -60,7 +60,10 @@ func (c *Call) run(ctx context.Context) {
 			c.markOver()
 		}
 	}()
-	err := c.m.Serve(ctx, c)
+	err := context.Cause(ctx) // what came too late is not begun
+	if err == nil {
+		err = c.m.Serve(ctx, c)
+	}
 	if c.m.Endless && c.m.value == nil && errors.Is(context.Cause(ctx), ErrServerClosed) {
 		err = nil // the stream ended because it was told to
 	}

@@ -209,6 +209,21 @@ func TestDeadline(t *testing.T) {
 	})
 }
 
+// TestTooLate: a call for which no time is left is answered, and its method not begun.
+func TestTooLate(t *testing.T) {
+	d := numbered(primitive("never", func(context.Context, *service.Call) error {
+		t.Error("the method began")
+		return nil
+	}))
+	bubble(t, service.ServerConfig{Declaration: d}, func(t *testing.T, srv *service.Server) {
+		c := dial(t, srv, codec.V1)
+		defer c.close()
+		c.write(c.frameWith(1, 0, []codec.Header{codec.TimeoutHeader(0, new([8]byte))}))
+		c.wantError(1, service.CategoryWorker, session.CodeDeadline)
+		c.wantNothing()
+	})
+}
+
 // TestCutCall: revoke, and the loss of the connection, end the context of the one method.
 func TestCutCall(t *testing.T) {
 	var causes chan error // of the bubble

@@ -21,15 +21,28 @@ func (e events) OnInvoke(s *Session) {
 	}
 	h, onLoop := w.mux.find(s.Event())
 	switch {
+	case onLoop != nil && tooLate(s):
+		w.answer(s, sessionError(context.DeadlineExceeded))
 	case onLoop != nil:
 		w.serveOnLoop(s, onLoop)
 	case h == nil:
 		w.counts.noHandler++
 		w.answer(s, workerError(session.CodeNoHandler, "there is no handler for the event %q", s.Event()))
-	case w.active < w.cfg.Concurrency:
-		w.serve(w.newInvocation(s, h))
 	default:
-		w.wait(w.newInvocation(s, h))
+		w.begin(w.newInvocation(s, h))
+	}
+}
+
+// begin serves an invocation now, or when a goroutine is free; or not at all if it came
+// too late.
+func (w *Worker) begin(v *invocation) {
+	switch {
+	case v.ctx.Err() != nil:
+		v.drop()
+	case w.active < w.cfg.Concurrency:
+		w.serve(v)
+	default:
+		w.wait(v)
 	}
 }
 
@@ -153,6 +166,12 @@ func (w *Worker) wait(v *invocation) {
 func (v *invocation) drop() {
 	v.w.answer(v.s, sessionError(context.Cause(v.ctx)))
 	v.release()
+}
+
+// tooLate reports whether no time is left for a request.
+func tooLate(s *Session) bool {
+	left, ok := codec.TimeoutOf(s.Headers())
+	return ok && left <= 0
 }
 
 // serveOnLoop runs f here and now.

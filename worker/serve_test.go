@@ -520,6 +520,21 @@ func TestDeadline(t *testing.T) {
 	})
 }
 
+// Work for which no time is left is answered and not begun.
+func TestTooLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := connect(t, codec.V1, options{}, func(w *worker.Worker) {
+			w.Handle("late go", func(context.Context, *worker.Session) error { t.Error("the handler began"); return nil })
+			w.HandleFunc("late loop", func(*worker.Session) session.Handler { t.Error("the loop handler began"); return nil })
+		})
+		for i, event := range []string{"late go", "late loop"} {
+			l.send(codec.Frame{Kind: codec.KindInvoke, Session: l.id(i + 1), Text: event, Headers: timeout(0)})
+			l.play(fmt.Sprintf("< fail %d 206 \"context deadline exceeded\"", i+1))
+		}
+		l.wantEmpty()
+	})
+}
+
 // A Write that waits for an engine which does not read ends with the deadline.
 func TestDeadlineOfWrite(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
