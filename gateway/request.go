@@ -38,7 +38,7 @@ func (t *tuple) request(cfg *Config) (*http.Request, error) {
 	}
 	major, minor, ok := http.ParseHTTPVersion(version)
 	if !ok || major < 1 {
-		return nil, refuse(http.StatusHTTPVersionNotSupported, "want 1.0 or 1.1")
+		return nil, refuse(http.StatusHTTPVersionNotSupported, "want a version such as 1.1")
 	}
 	target, err := parseURI(t.method, t.uri)
 	if err != nil {

@@ -84,7 +84,7 @@ func TestRefusedRequests(t *testing.T) {
 		{"blank in the path", get("/a b"), 400, "invalid URI"},
 		{"blank in the query", get("/?a HTTP/1.1"), 400, "invalid URI"},
 		{"blank in the authority", request("CONNECT", "a:80 b", "1.1", nil, ""), 400, "invalid URI"},
-		{"version", request("GET", "/", "one", nil, ""), 505, "want 1.0 or 1.1"},
+		{"version", request("GET", "/", "one", nil, ""), 505, "want a version such as 1.1"},
 		{"host", request("GET", "/", "1.1", [][2]string{{"Host", "a b"}}, ""), 400, "invalid Host"},
 		{"two hosts", request("GET", "/", "1.1", [][2]string{{"Host", "a"}, {"Host", "b"}}, ""), 400, "invalid Host"},
 		{"header name", request("GET", "/", "1.1", [][2]string{{"a b", ""}}, ""), 400, "invalid header name"},
