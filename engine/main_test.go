@@ -31,7 +31,6 @@ var roles = map[string]func(){
 	"stubborn": func() { signal.Ignore(syscall.SIGTERM); ignoreTerminate(newFromArgs()) },
 	"tree":     growTree,
 	"leaf":     func() { signal.Ignore(syscall.SIGTERM, syscall.SIGHUP); time.Sleep(time.Hour) },
-	"captured": func() { serveCaptured(newFromArgs()) },
 	"engine":   beEngine,
 	"node":     beNode,
 }
@@ -110,44 +109,6 @@ func serveEcho(w *rawWorker) {
 			if _, err := w.Write(frame); err != nil {
 				os.Exit(1)
 			}
-		}
-	}
-}
-
-// serveCaptured does what the worker of the recorded applications did: "echo" sends
-// everything back, errors in words of its own; "ping" says pong.
-func serveCaptured(w *rawWorker) {
-	events := make(map[uint64]string)
-	for {
-		frame, m, err := w.next()
-		if err != nil {
-			fmt.Println("captured:", err)
-			os.Exit(1)
-		}
-		event, known := events[m.Session]
-		switch {
-		case m.Session == codec.V1ControlSession && m.NumArgs == 2:
-			_, _ = w.Write(frame)
-			_ = w.Close()
-			return
-		case m.Session == codec.V1ControlSession:
-			continue
-		case !known:
-			events[m.Session] = string(m.Payload)
-			if string(m.Payload) == "ping" {
-				err = w.send(codec.Frame{Kind: codec.KindChunk, Session: m.Session, Payload: []byte("pong")}, codec.Frame{Kind: codec.KindChoke, Session: m.Session})
-			}
-		case event == "ping":
-		case m.Type == codec.V1Error:
-			category, code, text, _ := codec.DecodeError(&m)
-			err = w.send(codec.Frame{Kind: codec.KindError, Session: m.Session, Category: 42, Code: 999, Text: fmt.Sprintf("[%d] [%d] %s", category, code, text)})
-		case m.Type == codec.V1Close:
-			err = w.send(codec.Frame{Kind: codec.KindChoke, Session: m.Session})
-		default:
-			err = w.send(codec.Frame{Kind: codec.KindChunk, Session: m.Session, Payload: m.Payload})
-		}
-		if err != nil {
-			os.Exit(1)
 		}
 	}
 }

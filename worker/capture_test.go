@@ -98,7 +98,7 @@ func TestCaptures(t *testing.T) {
 }
 
 func (c *capture) replay(t *testing.T) {
-	text, err := os.ReadFile(filepath.Join("testdata", "captures", c.file))
+	text, err := os.ReadFile(filepath.Join("..", "codec", "testdata", "golden", "captures", c.file))
 	if err != nil {
 		t.Fatal(err)
 	}

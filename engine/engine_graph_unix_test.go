@@ -14,31 +14,6 @@ import (
 	"github.com/sluice-rpc/sluice/engine"
 )
 
-// What was recorded of a live application and its clients happens again, byte for byte but
-// for the headers of a trace, through the whole engine.
-func TestAppReplay(t *testing.T) {
-	emptyTemp(t)
-	r := run(t, engine.Config{Apps: []engine.Source{echoSource("echo", "captured")}})
-	for _, file := range []string{"core-app-service.txt", "core-app-headers.txt"} {
-		for _, list := range conversations(t, file, "echo") {
-			// The live runtime closes when control ends, ours answers; see TestControl.
-			if n := len(list); list[n-1].closed {
-				list = list[:n-2]
-			}
-			const info = 5 // the session of the answer that has times in it
-			for i, l := range list {
-				var m codec.Message
-				if n, _ := codec.NewScanner(codec.V1, codec.Limits{}).Next(l.bytes, &m); n > 0 && m.Session == info && !l.toService && m.Type == codec.V1Value && m.NumArgs == 1 && m.Payload == nil {
-					list[i].leftOut = true
-				}
-			}
-			c := r.service(t, "echo")
-			replay(t, c.rawWorker, list)
-			_ = c.Close()
-		}
-	}
-}
-
 // The graphs of node and applications are those of the C++ runtime, byte for byte.
 func TestGoldenGraphs(t *testing.T) {
 	emptyTemp(t)
