@@ -241,7 +241,7 @@ func (t *Table) decompress(m *codec.Message) bool {
 	switch {
 	case s == nil || s.rx == nil:
 		if s != nil || t.wasOpen(m.Session) {
-			t.droppedBlock(m.Payload)
+			t.droppedBlock(s, m.Payload)
 		}
 		return false
 	case !takesChunks(s.rx):
@@ -250,12 +250,12 @@ func (t *Table) decompress(m *codec.Message) bool {
 		t.malformed(s)
 		return true
 	case s.ignored:
-		t.droppedBlock(m.Payload)
+		t.droppedBlock(s, m.Payload)
 		return true
 	}
 	plain, err := c.dec.Append(c.plain[:0], m.Payload, compress.S2)
 	if err != nil {
-		t.droppedBlock(m.Payload)
+		t.droppedBlock(s, m.Payload)
 		t.badBlock(s, err)
 		return true
 	}
@@ -284,10 +284,10 @@ func (t *Table) wasOpen(id uint64) bool {
 }
 
 // droppedBlock notes what a block that nobody decompresses has cost its sender.
-func (t *Table) droppedBlock(block []byte) {
+func (t *Table) droppedBlock(s *Session, block []byte) {
 	if t.ext.credit.on {
 		if n, err := t.ext.s2.dec.Len(block, compress.S2); err == nil {
-			t.dropped(int64(n))
+			t.dropped(s, int64(n))
 		}
 	}
 }

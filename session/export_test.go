@@ -1,6 +1,9 @@
 package session
 
-import "fmt"
+import (
+	"context"
+	"fmt"
+)
 
 // Held is what a session keeps for its reader, as InboxBytes counts it. Only while
 // nobody reads.
@@ -53,3 +56,9 @@ func Backlog(s *Session) int { return int(s.overflow.Load().held.Load()) }
 
 // Confirmed reports whether the peer knows that an agreement is in force. On the loop.
 func Confirmed(t *Table) bool { return t.ext.confirmed }
+
+// PrepareCall is the first half of CallOffLoop; open is the second.
+func PrepareCall(t *Table, c *Call) (open func(context.Context) (*Session, error), err error) {
+	s, f, part, err := t.prepareCall(c, nil)
+	return func(ctx context.Context) (*Session, error) { return s, t.ch.SendOfOffLoop(ctx, s, &f, part) }, err
+}

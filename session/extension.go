@@ -209,7 +209,12 @@ func (t *Table) confirm() {
 
 // hello keeps its place among the frames: it comes before the answer to a ping.
 func (t *Table) hello() {
-	f := codec.Frame{Kind: codec.KindCall, Session: extensionSession, Type: extHello, Args: codec.Args(t.ext.ours.text()).Bytes()}
+	t.inOrder(codec.Frame{Type: extHello, Args: codec.Args(t.ext.ours.text()).Bytes()})
+}
+
+// inOrder sends a frame of ours behind what was sent before it; it owns f.Args.
+func (t *Table) inOrder(f codec.Frame) {
+	f.Kind, f.Session = codec.KindCall, extensionSession
 	if t.ch.SendOf(nil, &f, 0) == channel.ErrFull {
 		t.owe(owed{f: f})
 	}

@@ -18,7 +18,7 @@ func (t *Table) received(s *Session, m *codec.Message) bool {
 	n := int64(len(m.Payload))
 	switch {
 	case s == nil || s.rx == nil || s.ignored:
-		t.dropped(n)
+		t.dropped(s, n)
 		return true
 	case !s.streamed: // it counts as read at once, and the last one was sent without credit
 		l.received += n
@@ -37,8 +37,12 @@ func (t *Table) received(s *Session, m *codec.Message) bool {
 	return true
 }
 
-// dropped notes n bytes that nobody keeps.
-func (t *Table) dropped(n int64) {
+// dropped notes n bytes that nobody keeps. The peer of a session that is ignored may not
+// know yet that it may go on: it was given up before there was credit.
+func (t *Table) dropped(s *Session, n int64) {
+	if s != nil && s.ignored {
+		t.waive(s)
+	}
 	l := &t.ext.credit
 	l.received += n
 	l.free += n
@@ -168,6 +172,11 @@ func (t *Table) sendGrants() {
 		switch {
 		case s.credit.waive:
 			s.credit.waive = false
+			if s.openedAt >= t.ch.Written() { // it means nothing ahead of what opens the session
+				t.inOrder(codec.Frame{Type: extCredit, Args: codec.Args(s.id, int64(maxWindow)).Bytes()})
+				t.counts.grants.inc()
+				continue
+			}
 			put(s.id, maxWindow)
 		case s.rx != nil && !s.credit.waived:
 			put(s.id, n)

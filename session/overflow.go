@@ -190,7 +190,7 @@ func (s *Session) enqueue(b *backlog, p []byte, short lack) error {
 	case !first:
 	case short != lacksTurn:
 		s.line(short)
-	case !s.t.ch.Post(s.flush):
+	case !s.t.ch.Post(s.flushPosted):
 		s.lose(b, &s.t.counts.droppedOldest, b.discard())
 		return &Error{Message: "the channel is closing"}
 	}
@@ -248,6 +248,14 @@ func (s *Session) flush() {
 		b.placed()
 	}
 	b.flushing = false
+}
+
+// flushPosted is flush for what other goroutines have queued. Whoever was refused behind
+// that is told here if it is all sent: it stands in no line.
+func (s *Session) flushPosted() {
+	if s.flush(); s.hungry && !s.overflow.Load().waits() {
+		s.tellWritable()
+	}
 }
 
 // flushAtEnd sends what is queued, or drops it, when the session was cut. On the loop.

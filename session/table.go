@@ -250,6 +250,7 @@ func (t *Table) install(s *Session) {
 	t.ids.put(s)
 	if t.ext.credit.on {
 		t.openAccount(s)
+		t.payQueue() // who sends on a session that was prepared before the agreement
 	}
 	if s.openedAt >= 0 {
 		t.highestOurs = s.id
