@@ -82,6 +82,9 @@ func (b *backlog) keep(p []byte) (dropped int, first bool) {
 		buf = b.chunks[dropped]
 		b.bytes -= len(buf) + chunkCost
 	}
+	if cap(buf) > 2*size {
+		buf = nil // a short one would hold on to the room of a long one
+	}
 	b.chunks = append(slices.Delete(b.chunks, 0, dropped), append(buf[:0], p...))
 	b.bytes += size
 	b.held.Add(int64(1 - dropped))

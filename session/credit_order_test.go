@@ -175,3 +175,50 @@ func TestOverflowToldBehindQueue(t *testing.T) {
 		}
 	})
 }
+
+// A queue bounds the memory of what waits, and not only its bytes: the room of a long chunk
+// that was dropped does not go on under short ones.
+func TestOverflowMemory(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, codec.V1, session.Engine, func(c *session.Config) { c.Channel.HighWaterBytes = 1 })
+		r.loop(func() {
+			s, err := r.Open("e", nil, new(ending))
+			if err != nil {
+				t.Fatal(err)
+			}
+			const bound = 100_000
+			s.SetOverflow(session.Overflow{Policy: session.DropOldest, MaxBytes: bound, MaxChunks: 20})
+			for i := range 1000 {
+				n := 10
+				if i%21 == 0 {
+					n = 90_000
+				}
+				_ = s.SendChunk(make([]byte, n))
+			}
+			if n := session.BacklogCap(s); n > 2*bound {
+				t.Errorf("what is queued takes %d bytes, want at most %d", n, 2*bound)
+			}
+		})
+	})
+}
+
+// Nobody reads a session whose peer sends blocks that are 150 times as long without credit:
+// what was read of them at once is not all decompressed into the inbox.
+func TestCompressionStandsStill(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, _ := newCompressing(t, "1 s2=65536", func(c *session.Config) { c.InboxBytes = 1000 })
+		r.send(r.typed(0, 0, "1 s2=65536"))
+		s, err := r.OpenOffLoop(t.Context(), "e", nil, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		frames := make([]string, 100)
+		for i := range frames {
+			frames[i] = r.packed(s.ID(), block(t, make([]byte, 60_000)))
+		}
+		r.send(frames...)
+		if n := session.Held(s); n == 0 || n > 2*60_100 {
+			t.Errorf("%d bytes are kept for one who does not read, want at most two chunks", n)
+		}
+	})
+}

@@ -62,3 +62,11 @@ func PrepareCall(t *Table, c *Call) (open func(context.Context) (*Session, error
 	s, f, part, err := t.prepareCall(c, nil)
 	return func(ctx context.Context) (*Session, error) { return s, t.ch.SendOfOffLoop(ctx, s, &f, part) }, err
 }
+
+// BacklogCap counts the bytes of memory that what Overflow has queued takes.
+func BacklogCap(s *Session) (n int) {
+	for _, p := range s.overflow.Load().chunks {
+		n += cap(p)
+	}
+	return n
+}

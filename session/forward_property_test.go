@@ -52,11 +52,13 @@ type endings struct {
 	all []*ending
 }
 
-// ending is a Handler that counts its ends.
+// ending is a Handler that counts its ends. A session that is cut behind the choke of its
+// peer has one.
 type ending struct {
 	echoLoop
-	echo bool
-	ends atomic.Int32
+	echo   bool
+	choked bool
+	ends   atomic.Int32
 }
 
 func (e *endings) handler(echo bool) *ending {
@@ -78,12 +80,16 @@ func (c *ending) OnChunk(s *session.Session, p []byte) {
 }
 
 func (c *ending) OnChoke(s *session.Session) {
+	c.choked = true
 	c.ends.Add(1)
 	c.echoLoop.OnChoke(s)
 }
 
 func (c *ending) OnError(s *session.Session, e *session.Error) {
-	c.ends.Add(1)
+	if !c.choked {
+		c.ends.Add(1)
+	}
+	c.choked = false
 	c.echoLoop.OnError(s, e)
 }
 
@@ -97,6 +103,7 @@ func newRelay(t *testing.T, seed uint64) *relay {
 	limits := func(hop int) option {
 		perSession, perChannel := 1+r.rnd.IntN(3000), 1+r.rnd.IntN(6000)
 		mark, inbox, none := 1+r.rnd.IntN(20_000), 1+r.rnd.IntN(20_000), r.rnd.IntN(4) == 0
+		compressed := r.rnd.IntN(2) == 0
 		if !none {
 			r.windows[hop] = perChannel
 		} else { // two plain ends that are both full stand still until one is cut
@@ -104,7 +111,8 @@ func newRelay(t *testing.T, seed uint64) *relay {
 		}
 		return func(c *session.Config) {
 			windows(perSession, perChannel)(c)
-			c.Extensions.NoCredit, c.Extensions.NoCancel = none, none
+			c.Extensions.NoCredit, c.Extensions.NoCancel, c.Extensions.NoCompression = none, none, !compressed
+			c.Extensions.Compress, c.Extensions.MinCompress = session.CompressAlways, -1
 			c.Channel.HighWaterBytes, c.InboxBytes, c.Channel.StallTimeout = mark, inbox, time.Hour
 			c.Channel.FrameTimeout = time.Hour
 			quiet(c)
@@ -149,6 +157,7 @@ func (r *relay) attach() {
 
 // forward joins a call at once or later, if it can.
 func (r *relay) forward(s *session.Session) {
+	r.overflow(s, rand.New(rand.NewPCG(r.seed, s.ID()+200)))
 	var again *channel.Timer
 	try := func() {
 		switch err := s.Forward(r.engine, "echo", nil, r.splice); {
@@ -159,6 +168,13 @@ func (r *relay) forward(s *session.Session) {
 			s.Ignore()
 		default:
 			r.opened.Add(1)
+			r.engine.Channel().Post(func() {
+				for id := range uint64(100) {
+					if callee := session.SessionOf(r.engine, id+2); callee != nil {
+						r.overflow(callee, rand.New(rand.NewPCG(r.seed, id+300)))
+					}
+				}
+			})
 		}
 	}
 	again = s.Channel().NewTimer(try)
@@ -170,10 +186,21 @@ func (r *relay) forward(s *session.Session) {
 	again.Reset(time.Duration(s.ID()) * time.Millisecond)
 }
 
+// overflow gives a session a policy, for the polite one that loses nothing.
+func (r *relay) overflow(s *session.Session, rnd *rand.Rand) {
+	switch {
+	case !r.clean:
+		s.SetOverflow(session.Overflow{Policy: session.Policy(rnd.IntN(5)), MaxBytes: 1 + rnd.IntN(4000), MaxChunks: 1 + rnd.IntN(5)})
+	case rnd.IntN(2) == 0:
+		s.SetOverflow(session.Overflow{Policy: session.DropOldest, MaxBytes: -1, MaxChunks: -1})
+	}
+}
+
 // serve is the worker's end.
 func (r *relay) serve(s *session.Session) {
 	rnd := rand.New(rand.NewPCG(r.seed, s.ID()+100))
-	kind := rnd.IntN(7)
+	r.overflow(s, rnd)
+	kind := rnd.IntN(9)
 	if r.clean {
 		kind %= 2
 	}
@@ -185,6 +212,7 @@ func (r *relay) serve(s *session.Session) {
 		go func() {
 			echoSlowly(s, rnd)
 			_ = s.Close() // after an error
+			s.CloseRead()
 		}()
 	case 2: // answers, and reads no more
 		_ = s.SendChunk(pattern(1, rnd.IntN(2000)))
@@ -199,6 +227,28 @@ func (r *relay) serve(s *session.Session) {
 		s.SetHandler(r.ends.handler(true))
 		s.Pause()
 		timer(s.Resume)
+	case 7: // stops and goes on, from elsewhere
+		s.SetHandler(r.ends.handler(true))
+		go func() {
+			for range 5 {
+				s.PauseOffLoop()
+				pass(time.Duration(rnd.IntN(100)) * time.Millisecond)
+				s.ResumeOffLoop()
+			}
+		}()
+	case 8: // looks now and then, and then no more
+		go func() {
+			for range rnd.IntN(100) {
+				if _, ok, err := s.TryRecv(); err != nil {
+					break
+				} else if !ok {
+					pass(time.Duration(rnd.IntN(20)) * time.Millisecond)
+				}
+			}
+			s.CloseRead()
+			_ = s.Send(s.Context(), pattern(1, rnd.IntN(2000)))
+			_ = s.Close()
+		}()
 	case 6: // pours, and ends when all is out
 		go func() {
 			ctx, cancel := s.Bind(context.Background())
@@ -234,6 +284,7 @@ func (r *relay) talk(i int) {
 	if h != nil {
 		r.ends.add(h.(*ending))
 	}
+	r.overflow(s, rnd)
 	if r.clean {
 		converse(r.t, s, rnd)
 		return
