@@ -13,9 +13,10 @@ import (
 // of ctx, or else for Config.CallTimeout. args is copied.
 //
 // An error of the service is a *session.Error with Remote set, see Is; the loss of the
-// connection one without. There is a *ResolveError if there is no connection, a
-// *MethodError if there is no such method or it answers in another way, a *ReplyError if
-// the answer cannot be read, and the cause of ctx if it ended first.
+// connection one without, which is also how a service of v1 refuses arguments that make
+// no sense to it (protocol: wrong input). There is a *ResolveError if there is no
+// connection, a *MethodError if there is no such method or it answers in another way, a
+// *ReplyError if the answer cannot be read, and the cause of ctx if it ended first.
 func (s *Service) Call(ctx context.Context, method string, args codec.Arguments) (*Reply, error) {
 	if err := args.Err(); err != nil {
 		return nil, fmt.Errorf("service %q: arguments of %q: %w", s.cfg.Name, method, err)

@@ -40,8 +40,8 @@ type ClientStats struct {
 }
 
 // Connect returns a Client that is connected to a locator, the first of Config.Locators
-// that takes the connection. It waits for that as a call does: see Config.FailFast and
-// MaxConnects.
+// that takes the connection. It waits for that as a call does, also if none is there yet: until
+// ctx ends or Config.MaxConnects tries have failed, or with Config.FailFast one.
 func Connect(ctx context.Context, cfg Config) (*Client, error) {
 	cfg.setDefaults()
 	endpoints, err := parseAll(cfg.Locators)

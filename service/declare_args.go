@@ -37,11 +37,11 @@ const (
 	StringArg           // a string or bytes: peers do not tell them apart
 	IntArg              // an integer in any form
 	UintArg             // an integer of 0 or more, in any form
-	BoolArg             //
+	BoolArg             // true or false
 	FloatArg            // a float, or an integer
 	ListArg             // an array of anything
 	StringsArg          // an array of strings
-	MapArg              //
+	MapArg              // a map of anything
 	lastArgKind = MapArg
 )
 

@@ -100,7 +100,9 @@ type Publication struct{ stream *Stream }
 
 // Publish has the locator tell others of a service of ours, until the Publication is
 // closed or the connection lost, which Lost tells: then publish again. An API of nil is
-// published without.
+// published without. Others are other nodes: that the same locator resolves the name for
+// its own clients is not said, and those of the live runtime and of an engine.Engine do
+// not (protocol: locator). Such clients are given ServiceConfig.Endpoints and API.
 func (l *Locator) Publish(ctx context.Context, name string, r Resolved) (*Publication, error) {
 	if err := checkName("name of a service", len(name)); err != nil {
 		return nil, fmt.Errorf("service: %w", err)

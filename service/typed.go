@@ -12,7 +12,7 @@ import (
 // []byte, bool, an integer, a float, []string, or a type whose pointer is a
 // codec.Unmarshaler, which reads the whole answer if it is a [Tuple], else its first
 // item. Other structs are not taken apart: give them these methods, by tinylib/msgp for
-// example. What Out holds is the caller's.
+// example. What Out holds is the caller's. For several arguments there is InvokeArgs.
 //
 // A service with methods of one's own is a struct around a Service, whose methods call
 // this.
