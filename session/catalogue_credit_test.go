@@ -113,6 +113,7 @@ func creditB20(t *testing.T) {
 	sent := 0
 	for ; s.Send(ctx, make([]byte, 300)) == nil; sent++ {
 	}
+	synctest.Wait()
 	if sent != 4 { // the fourth passes the window
 		t.Errorf("%d chunks of 300 bytes went into a window of 1,000 in an hour, want 4", sent)
 	}

@@ -72,6 +72,7 @@ func waiveBehindOpen(t *testing.T, how string) {
 		s.Ignore()
 	})
 	pass(2 * time.Minute)
+	synctest.Wait()
 	if sent != 20 {
 		t.Errorf("%d chunks of 300 bytes were sent to one who does not read, want 20", sent)
 	}
@@ -221,4 +222,49 @@ func TestCompressionStandsStill(t *testing.T) {
 			t.Errorf("%d bytes are kept for one who does not read, want at most two chunks", n)
 		}
 	})
+}
+
+// Nobody reads a stream of a graph of its own, either.
+func TestWaiveOfMixed(t *testing.T) {
+	slots := append(session.Streaming.Slots(), session.Slot{Type: 3, Name: "mark", Kind: session.Chunk})
+	for i := range slots {
+		if slots[i].Kind == session.Chunk {
+			slots[i].Next = session.Same
+		}
+	}
+	for _, how := range []string{"ignored", "cut behind its choke"} {
+		t.Run(how, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				sent := 0
+				c := newService(t, channel.Script{}, func(s *session.Session, _ []byte) {
+					go func() {
+						for ; sent < 20 && s.Send(t.Context(), make([]byte, 300)) == nil; sent++ {
+							pass(time.Second)
+						}
+						_ = s.Close()
+					}()
+				}, windows(1000, 4000))
+				call := callOf(1)
+				call.Rx = session.NewGraph(slots...)
+				s, err := c.client.CallOffLoop(t.Context(), call, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				synctest.Wait()
+				onLoop(t, c.client, func() {
+					if how == "ignored" {
+						s.Ignore()
+						return
+					}
+					_ = s.SendChoke()
+					s.Cut(42, 1, "never mind")
+				})
+				pass(time.Minute)
+				synctest.Wait()
+				if sent != 20 {
+					t.Errorf("%d chunks of 300 bytes were sent to one who does not read, want 20", sent)
+				}
+			})
+		})
+	}
 }

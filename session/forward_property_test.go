@@ -21,7 +21,7 @@ import (
 // session ends once at each side and leaves every table; where nothing was lost every
 // channel lives and no credit is missing.
 func TestForwardProperty(t *testing.T) {
-	for seed := range scaled(3000) {
+	for seed := range scaled(2000) {
 		ok := t.Run("", func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) { newRelay(t, uint64(seed)).run() })
 		})

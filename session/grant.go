@@ -211,10 +211,10 @@ func (t *Table) closeAccount(s *Session) {
 
 // waive lets the peer send as much as it likes on a session that nobody reads any more,
 // and of whose end it may not know: else it would wait for good. On the channel's account
-// it still counts.
+// it still counts. A single answer waits for nothing.
 func (t *Table) waive(s *Session) {
 	l := &t.ext.credit
-	if !l.on || !s.streamed || s.rx == nil || s.credit.waived {
+	if !l.on || s.rx == nil || s.rx == Primitive || s.credit.waived {
 		return
 	}
 	s.credit.waive, s.credit.waived = true, true
