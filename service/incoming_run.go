@@ -60,8 +60,8 @@ func (c *Call) run(ctx context.Context) {
 			c.markOver()
 		}
 	}()
-	err := context.Cause(ctx) // what came too late is not begun
-	if err == nil {
+	err := context.Cause(ctx)
+	if err != context.DeadlineExceeded { // which came too late: it is not begun
 		err = c.m.Serve(ctx, c)
 	}
 	if c.m.Endless && c.m.value == nil && errors.Is(context.Cause(ctx), ErrServerClosed) {
