@@ -157,6 +157,7 @@ func (e *Engine) stock() ([]service.Declaration, error) {
 	}
 	e.locator, err = NewLocatorService(LocatorConfig{
 		Registry: e.registry, Store: e.place.store, Groups: e.cfg.Groups, Connections: e.connections, Logger: e.log,
+		ResolvePublished: e.cfg.ResolvePublished,
 	})
 	if err != nil {
 		return nil, err

@@ -55,6 +55,9 @@ type Config struct {
 	// Groups are routing groups by name, each of services with their weights. They come
 	// before those of the same name in the storage.
 	Groups map[string]map[string]uint32
+	// ResolvePublished has the locator resolve what clients publish there. The live runtime
+	// tells only other nodes of it.
+	ResolvePublished bool
 	// V0 has the services speak v0. If false, they speak v1.
 	V0 bool
 	// Grace bounds how long applications may finish what they do when Run ends. After it

@@ -22,7 +22,7 @@ const maxSettingsBytes = 1 << 20
 //	{
 //	  "listen": "127.0.0.1:10053", "dir": "/var/lib/sluice", "runtime-dir": "/run/sluice",
 //	  "grace": "10s", "protocol": 1, "max-apps": 256, "max-conns": 1024,
-//	  "max-package-bytes": 67108864,
+//	  "max-package-bytes": 67108864, "resolve-published": true,
 //	  "log": {"file": "sluice.log", "format": "json"},
 //	  "apps": {
 //	    "echo": {"command": "./echo --verbose", "dir": "/src/echo", "environment": {"DEBUG": "1"}},
@@ -47,6 +47,7 @@ func ParseSettings(file string, raw []byte) (Config, error) {
 	c.RuntimeDir = f.path("runtime-dir", base)
 	c.Grace = f.duration("grace")
 	c.V0 = f.protocol()
+	f.take("resolve-published", &c.ResolvePublished, "true or false")
 	f.take("max-apps", &c.MaxApps, "a number")
 	f.take("max-conns", &c.MaxConns, "a number")
 	f.take("max-package-bytes", &c.Package.MaxPackedBytes, "a number")
@@ -66,7 +67,7 @@ func ParseSettings(file string, raw []byte) (Config, error) {
 		c.Groups = groups.groups()
 		f.join(groups)
 	}
-	f.strict("listen", "dir", "runtime-dir", "grace", "protocol", "max-apps", "max-conns", "max-package-bytes", "log", "apps", "profiles", "groups")
+	f.strict("listen", "dir", "runtime-dir", "grace", "protocol", "max-apps", "max-conns", "max-package-bytes", "resolve-published", "log", "apps", "profiles", "groups")
 	if f.err != nil {
 		return Config{}, f.err
 	}

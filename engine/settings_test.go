@@ -14,7 +14,7 @@ import (
 
 const settingsJSON = `{
   "listen": "127.0.0.1:20000", "dir": "state", "runtime-dir": "/run/sluice", "grace": "90s", "protocol": 0,
-  "max-apps": 3, "max-conns": -1, "max-package-bytes": 1000, "log": {"file": "sluice.log", "format": "text"},
+  "max-apps": 3, "max-conns": -1, "max-package-bytes": 1000, "resolve-published": true, "log": {"file": "sluice.log", "format": "text"},
   "apps": {
     "echo": {"command": "./echo --verbose", "dir": "src", "environment": {"B": "2", "A": "1"}, "protocol": 0},
     "list": {"command": ["/bin/echo", "a b"]},
@@ -37,7 +37,7 @@ func TestParseSettings(t *testing.T) {
 	etc := func(name string) string { return filepath.Join("/etc", name) }
 	want := engine.Config{
 		Listen: "127.0.0.1:20000", Dir: etc("state"), RuntimeDir: "/run/sluice", Grace: 90 * time.Second, V0: true,
-		MaxApps: 3, MaxConns: -1, Package: engine.PackageLimits{MaxPackedBytes: 1000}, Logging: engine.LoggingConfig{File: etc("sluice.log"), Format: engine.LogText},
+		MaxApps: 3, MaxConns: -1, ResolvePublished: true, Package: engine.PackageLimits{MaxPackedBytes: 1000}, Logging: engine.LoggingConfig{File: etc("sluice.log"), Format: engine.LogText},
 		Apps: []engine.Source{
 			{Name: "echo", Command: engine.Shell("./echo --verbose"), Dir: etc("src"), V0: true, Env: []string{"A=1", "B=2"}},
 			{Name: "list", Command: []string{"/bin/echo", "a b"}},

@@ -58,7 +58,12 @@ the command line is wrong, 3 if there was no answer: no runtime, no end in time.
   sluice call thumbnailer resize - <in.jpg >out.jpg
   sluice call locator resolve storage --json
   sluice call echo --event info`,
-		Args: cobra.MinimumNArgs(2),
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) < 2 {
+				return errors.New("call needs a SERVICE and a METHOD or EVENT, for example: sluice call echo ping")
+			}
+			return nil
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			v.service, v.method, v.words = args[0], args[1], args[2:]
 			if _, err := parseHeaders(v.headers, v.protocol); err != nil {
@@ -122,6 +127,7 @@ func (v *calling) stdin() bool { return len(v.words) > 0 && v.words[len(v.words)
 func (v *calling) callEvent(ctx context.Context, s *service.Service) error {
 	t := newTalk(v.p, v.words)
 	t.json = v.json
+	t.hint = fmt.Sprintf("sluice: no answer of %[1]s yet; \"sluice info %[1]s\" shows its workers, \"sluice app crashlog list %[1]s\" how they ended", v.service)
 	args := codec.Args(v.method)
 	if v.protocol == 0 {
 		body, err := t.body()
@@ -162,7 +168,8 @@ func (v *calling) callMethod(ctx context.Context, s *service.Service, m service.
 		return err
 	}
 	if stdin {
-		return talk{p: v.p, stdin: true, json: v.json}.over(ctx, stream)
+		t := talk{p: v.p, stdin: true, json: v.json}
+		return t.over(ctx, stream)
 	}
 	if m.Tx != nil && slices.ContainsFunc(m.Tx.Slots(), isChoke) {
 		if err := stream.Close(); err != nil && !errors.Is(err, session.ErrClosed) {

@@ -125,7 +125,7 @@ func TestUsage(t *testing.T) {
 		{[]string{"tail", "--recent", "-1"}, "invalid argument"},
 		{[]string{"ls", "--locator", ""}, "--locator is empty"},
 		{[]string{"ls", "--locator", ", ,"}, "--locator is empty"},
-		{[]string{"call", "echo"}, "requires at least 2 arg(s)"},
+		{[]string{"call", "echo"}, "call needs a SERVICE and a METHOD"},
 	} {
 		r := sluice(t, "", c.args...)
 		if r.exit != exitUsage || !strings.Contains(r.err, c.want) || !strings.Contains(r.err, "--help' for usage") || r.out != "" {

@@ -7,6 +7,8 @@ import (
 	"io"
 	"iter"
 	"strings"
+	"sync/atomic"
+	"time"
 
 	"github.com/sluice-rpc/sluice/codec"
 	"github.com/sluice-rpc/sluice/session"
@@ -29,15 +31,21 @@ type talk struct {
 	stdin  bool // chunks are what comes there
 	json   bool // each chunk of the answer is one string of JSON on a line
 	silent bool // nothing is sent: the call had it all
+
+	hint  string      // what a person is told who has waited for hintAfter
+	heard atomic.Bool // something came
 }
 
+// hintAfter is how long an answer may take before a person is told where to look.
+const hintAfter = 5 * time.Second
+
 // newTalk takes the words behind an event's name: - alone is stdin.
-func newTalk(p *program, words []string) talk {
-	return talk{p: p, chunks: words, stdin: len(words) == 1 && words[0] == "-"}
+func newTalk(p *program, words []string) *talk {
+	return &talk{p: p, chunks: words, stdin: len(words) == 1 && words[0] == "-"}
 }
 
 // over converses over s and, if that stops in the middle, tells the handler.
-func (t talk) over(ctx context.Context, s dialogue) error {
+func (t *talk) over(ctx context.Context, s dialogue) error {
 	err := t.converse(ctx, s)
 	var se *session.Error
 	if err != nil && !errors.As(err, &se) {
@@ -52,7 +60,7 @@ func (t talk) over(ctx context.Context, s dialogue) error {
 
 // converse sends the chunks and prints the answer, until that has ended. It leaves two
 // goroutines behind if our stdin and stdout do, which no context can interrupt.
-func (t talk) converse(ctx context.Context, s dialogue) error {
+func (t *talk) converse(ctx context.Context, s dialogue) error {
 	sent, printed := make(chan error, 1), make(chan error, 1)
 	go func() { sent <- t.send(ctx, s) }()
 	go func() {
@@ -60,8 +68,14 @@ func (t talk) converse(ctx context.Context, s dialogue) error {
 		for range s.Chunks(context.Background()) { // the worker waits for a reader
 		}
 	}()
+	patience := time.NewTimer(hintAfter)
+	defer patience.Stop()
 	for {
 		select {
+		case <-patience.C:
+			if t.hint != "" && t.p.terminal && !t.heard.Load() {
+				_, _ = fmt.Fprintln(t.p.err, t.hint)
+			}
 		case err := <-printed:
 			return err
 		case err := <-sent:
@@ -77,7 +91,7 @@ func (t talk) converse(ctx context.Context, s dialogue) error {
 
 // send sends the chunks and the choke. A session that is over is no error: what ended it
 // comes with the answer.
-func (t talk) send(ctx context.Context, s dialogue) error {
+func (t *talk) send(ctx context.Context, s dialogue) error {
 	if t.silent {
 		return nil
 	}
@@ -92,7 +106,7 @@ func (t talk) send(ctx context.Context, s dialogue) error {
 	return err
 }
 
-func (t talk) sendChunks(ctx context.Context, s dialogue) error {
+func (t *talk) sendChunks(ctx context.Context, s dialogue) error {
 	if t.stdin {
 		return sendAll(ctx, s, t.p.in)
 	}
@@ -105,7 +119,7 @@ func (t talk) sendChunks(ctx context.Context, s dialogue) error {
 }
 
 // body returns all chunks as one, for a call of v0, which has no stream of the caller.
-func (t talk) body() ([]byte, error) {
+func (t *talk) body() ([]byte, error) {
 	if t.stdin {
 		return readBounded(t.p.in, "stdin")
 	}
@@ -132,11 +146,12 @@ func sendAll(ctx context.Context, s dialogue, r io.Reader) error {
 }
 
 // print writes the answer to stdout.
-func (t talk) print(ctx context.Context, s dialogue) error {
+func (t *talk) print(ctx context.Context, s dialogue) error {
 	last := byte('\n')
 	var err error
 	var line, value []byte // of JSON
 	for chunk, failed := range s.Chunks(ctx) {
+		t.heard.Store(true)
 		if err = failed; err != nil {
 			break
 		}
@@ -161,7 +176,7 @@ func (t talk) print(ctx context.Context, s dialogue) error {
 	return err
 }
 
-func (t talk) write(p []byte) error {
+func (t *talk) write(p []byte) error {
 	if _, err := t.p.out.Write(p); err != nil {
 		return fmt.Errorf("write the answer: %w", err)
 	}

@@ -40,6 +40,7 @@ type node struct {
 	logLevel  slog.Level
 	logFormat string
 	json      bool
+	published bool
 }
 
 const upHelp = `Up runs a whole runtime on this machine: the services locator, node, storage and
@@ -98,6 +99,7 @@ func (p *program) upCommand() *cobra.Command {
 	f.StringVar(&n.config, "config", "", "`FILE` with the configuration, JSON or YAML")
 	f.StringVar(&n.listen, "listen", defaultLocator, "`ADDRESS` of the locator; the other services are on the ports above it")
 	f.StringVar(&n.dir, "dir", "", "`DIRECTORY` of the state; none is a temporary one")
+	f.BoolVar(&n.published, "resolve-published", false, "have the locator resolve the services that clients publish, too")
 	f.DurationVar(&n.grace, "grace", engine.DefaultGrace, "how long workers may finish what they do; 0 is not at all")
 	f.TextVar(&n.logLevel, "log-level", slog.LevelInfo, "least `LEVEL` of what is logged: debug, info, warn, error")
 	f.StringVar(&n.logFormat, "log-format", "text", "`FORMAT` of the log: text or json")
@@ -232,6 +234,9 @@ func (n *node) engineConfig() (engine.Config, error) {
 	}
 	if n.flags.Changed("dir") {
 		cfg.Dir = n.dir
+	}
+	if n.flags.Changed("resolve-published") {
+		cfg.ResolvePublished = n.published
 	}
 	if n.flags.Changed("protocol") {
 		cfg.V0 = n.protocol == 0
