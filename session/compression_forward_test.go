@@ -46,6 +46,7 @@ func TestCompressionThroughForward(t *testing.T) {
 						t.Fatalf("Recv() = %d bytes, %v, want the echo", len(got), err)
 					}
 				}
+				synctest.Wait() // what was sent is counted behind it
 				for i, tables := range [][]*session.Table{front[:], {back.engine, back.worker}} {
 					for _, table := range tables {
 						if got, want := table.Stats().Compressed, map[bool]uint64{true: 20}[hops[i]]; got != want {
