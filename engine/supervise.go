@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -26,6 +27,7 @@ type supervisor struct {
 	kill            <-chan struct{}
 
 	orderly  bool        // we asked it to end
+	unheard  atomic.Bool // and its channel was over by then
 	verdict  *SlaveError // why it ends, if not because we asked
 	pressure pressure
 
@@ -144,7 +146,7 @@ func (v *supervisor) end(code int64, reason string) {
 	v.timer.Reset(v.s.cfg.TerminateTimeout)
 	v.wg.Go(func() {
 		f := codec.Frame{Kind: codec.KindTerminate, Code: code, Text: reason}
-		_ = k.ch.SendOffLoop(v.life, &f) // or the channel is over, which is told
+		v.unheard.Store(k.ch.SendOffLoop(v.life, &f) != nil) // the channel was over before
 	})
 }
 
@@ -213,6 +215,9 @@ func (v *supervisor) exited() {
 		v.verdict = &SlaveError{Code: SlaveExited, Reason: "the process ended by itself"}
 	}
 	s.status = v.clear()
+	if v.verdict == nil && v.unheard.Load() && v.pressure == patience {
+		v.verdict = &SlaveError{Code: SlaveExited, Reason: "the process ended by itself"}
+	}
 	if v.verdict != nil {
 		v.verdict.Status, v.verdict.Output = s.status, s.out.last()
 		s.err = v.verdict
