@@ -496,8 +496,10 @@ func catalogueE4(t *testing.T, d codec.Dialect) {
 			return onLoop{chunk: func(*worker.Session, []byte) { time.Sleep(10 * time.Second) }}
 		})
 	})
-	l.steps("> invoke 1 block\n > chunk 1 x\n > invoke 2 block\n > chunk 2 x")
-	time.Sleep(time.Minute)
+	for n := range 2 {
+		l.steps(fmt.Sprintf("> invoke %d block\n > chunk %[1]d x", n+1))
+		time.Sleep(30 * time.Second)
+	}
 	synctest.Wait()
 	if got := l.w.Stats().Blocked; got != 2 {
 		t.Errorf("Stats().Blocked = %d, want 2", got)

@@ -24,17 +24,23 @@ type LoopHandler func(s *Session) session.Handler
 // Middleware wraps a Handler.
 type Middleware func(next Handler) Handler
 
+// loopEvent is an event that is served on the loop.
+type loopEvent struct {
+	name  string
+	begin LoopHandler
+}
+
 // mux finds the handler of an event. It is filled before Run and read-only after.
 type mux struct {
 	goroutine map[string]Handler
-	loop      map[string]LoopHandler
+	loop      map[string]*loopEvent
 	fallback  Handler
 	wrap      []Middleware
 	frozen    bool
 }
 
 func (m *mux) init() {
-	m.goroutine, m.loop = make(map[string]Handler), make(map[string]LoopHandler)
+	m.goroutine, m.loop = make(map[string]Handler), make(map[string]*loopEvent)
 }
 
 // Handle has h serve the event, each session in a goroutine. Before Run; a second
@@ -48,7 +54,7 @@ func (w *Worker) Handle(event string, h Handler) {
 // no blocking. Otherwise as Handle; middleware does not apply.
 func (w *Worker) HandleFunc(event string, f LoopHandler) {
 	w.mux.check(event, f == nil)
-	w.mux.loop[event] = f
+	w.mux.loop[event] = &loopEvent{event, f}
 }
 
 // check panics if a handler cannot be added.
@@ -98,9 +104,9 @@ func (m *mux) freeze() {
 }
 
 // find returns the handler of an event in one of its two forms.
-func (m *mux) find(event string) (Handler, LoopHandler) {
-	if f := m.loop[event]; f != nil {
-		return nil, f
+func (m *mux) find(event string) (Handler, *loopEvent) {
+	if e := m.loop[event]; e != nil {
+		return nil, e
 	}
 	if h := m.goroutine[event]; h != nil {
 		return h, nil

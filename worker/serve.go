@@ -174,11 +174,11 @@ func tooLate(s *Session) bool {
 	return ok && left <= 0
 }
 
-// serveOnLoop runs f here and now.
-func (w *Worker) serveOnLoop(s *Session, f LoopHandler) {
-	l := &loopHandler{w: w}
+// serveOnLoop begins e here and now.
+func (w *Worker) serveOnLoop(s *Session, e *loopEvent) {
+	l := &loopHandler{w: w, e: e}
 	s.SetHandler(l)
-	l.guarded(s, func() { l.h = f(s) })
+	l.guarded(s, func() { l.h = e.begin(s) })
 	if l.h == nil {
 		s.Ignore()
 	}
@@ -188,17 +188,17 @@ func (w *Worker) serveOnLoop(s *Session, f LoopHandler) {
 // watchdog, and ends the session if the handler panics.
 type loopHandler struct {
 	w *Worker
+	e *loopEvent
 	h session.Handler // nil when nothing is to be told any more: the session ignores its peer
 }
 
 func (l *loopHandler) guarded(s *Session, f func()) {
-	l.w.watch.enter(s)
+	l.w.watch.enter(l.e)
 	defer l.leave(s)
 	f()
 }
 
 func (l *loopHandler) leave(s *Session) {
-	l.w.watch.leave()
 	if v := recover(); v != nil {
 		l.h = nil
 		l.w.answer(s, l.w.panicked(s, v))
@@ -207,7 +207,7 @@ func (l *loopHandler) leave(s *Session) {
 
 // OnChunk is for the session.
 func (l *loopHandler) OnChunk(s *Session, p []byte) {
-	l.w.watch.enter(s)
+	l.w.watch.enter(l.e)
 	defer l.leave(s)
 	l.h.OnChunk(s, p)
 }

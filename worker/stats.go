@@ -16,7 +16,7 @@ type Stats struct {
 	Running    int    // handlers in goroutines now, also those whose session is over
 	Waiting    int    // sessions that wait for one of Config.Concurrency
 	Panics     uint64
-	Blocked    uint64 // times that a handler blocked the loop for Config.Watchdog
+	Blocked    uint64 // times that handlers blocked the loop for Config.Watchdog without a break
 	Heartbeats uint64 // of ours; Channel.HeartbeatsMerged of them were not needed
 	Sessions   session.Stats
 	Channel    channel.Stats

@@ -6,19 +6,20 @@ import (
 	"time"
 )
 
-// watchdog names handlers that block the loop. The loop only stores what it runs; a
-// goroutine of its own looks at it a few times in Config.Watchdog.
+// watchdog names handlers that block the loop. A goroutine of its own asks the loop for a
+// sign of life a few times in Config.Watchdog; the loop only stores whose handler runs,
+// when that is another one than before.
 type watchdog struct {
-	current atomic.Pointer[Session] // whose handler runs; nil between handlers
-	turn    atomic.Uint64
+	running *loopEvent                // whose handler ran last; owned by the loop
+	named   atomic.Pointer[loopEvent] // the same
 }
 
-func (d *watchdog) enter(s *Session) {
-	d.current.Store(s)
-	d.turn.Add(1)
+func (d *watchdog) enter(e *loopEvent) {
+	if d.running != e {
+		d.running = e
+		d.named.Store(e)
+	}
 }
-
-func (d *watchdog) leave() { d.current.Store(nil) }
 
 // start begins to look, if any handler runs on the loop. The returned function ends it.
 func (d *watchdog) start(w *Worker) (stop func()) {
@@ -41,22 +42,28 @@ const looksPerWatchdog = 4
 func (d *watchdog) look(w *Worker, done chan struct{}) {
 	tick := time.NewTicker(max(w.cfg.Watchdog/looksPerWatchdog, time.Millisecond))
 	defer tick.Stop()
-	var last uint64
-	same := 0
+	alive := make(chan struct{}, 1)
+	asked, missed := false, 0
 	for {
 		select {
 		case <-done:
 			return
+		case <-alive:
+			asked = false
+			continue
 		case <-tick.C:
 		}
-		s, turn := d.current.Load(), d.turn.Load()
-		if s == nil || turn != last {
-			last, same = turn, 0
+		if !asked {
+			missed = 0
+			asked = w.ch.Post(func() { alive <- struct{}{} })
 			continue
 		}
-		if same++; same == looksPerWatchdog {
+		if missed++; missed != looksPerWatchdog {
+			continue
+		}
+		if e := d.named.Load(); e != nil {
 			w.counts.blocked.Add(1)
-			w.log.Error("worker: a handler blocks the loop; heartbeats wait for it", "event", s.Event())
+			w.log.Error("worker: a handler blocks the loop; heartbeats wait for it", "event", e.name)
 		}
 	}
 }
