@@ -8,6 +8,18 @@ import "strconv"
 // Numbers in a value are 8 bytes, little-endian.
 type Header struct{ Name, Value []byte }
 
+// CloneHeaders returns a copy of h that borrows nothing; nil if h is empty.
+func CloneHeaders(h []Header) []Header {
+	if len(h) == 0 {
+		return nil
+	}
+	list := make([]Header, len(h))
+	for i := range h {
+		list[i] = Header{Name: append([]byte(nil), h[i].Name...), Value: append([]byte(nil), h[i].Value...)}
+	}
+	return list
+}
+
 // noTrace is the header array of a frame without trace from the C++ runtime: the
 // three trace headers, all zero. That runtime has it at the end of every frame.
 const noTrace = "\x93" +

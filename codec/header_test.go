@@ -272,3 +272,15 @@ func TestTimeout(t *testing.T) {
 		}
 	}
 }
+
+func TestCloneHeaders(t *testing.T) {
+	h := []Header{entry("a", "1"), entry("b", "")}
+	c := CloneHeaders(h)
+	h[0].Name[0], h[0].Value[0] = 'x', 'y'
+	if len(c) != 2 || string(c[0].Name) != "a" || string(c[0].Value) != "1" || string(c[1].Name) != "b" {
+		t.Errorf("CloneHeaders() = %q, want what was there before the change", c)
+	}
+	if CloneHeaders([]Header{}) != nil {
+		t.Error("CloneHeaders() of none is not nil")
+	}
+}

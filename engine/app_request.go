@@ -32,7 +32,7 @@ func (a *App) Enqueue(s *session.Session, event string, headers []codec.Header) 
 		return
 	}
 	if v == isQueued {
-		r.headers = cloneHeaders(headers)
+		r.headers = codec.CloneHeaders(headers)
 	}
 	a.mu.Unlock()
 	switch v {
@@ -65,17 +65,6 @@ func (a *App) deadline(headers []codec.Header, now time.Time) time.Time {
 		return time.Time{}
 	}
 	return now.Add(limit)
-}
-
-func cloneHeaders(headers []codec.Header) []codec.Header {
-	if len(headers) == 0 {
-		return nil
-	}
-	list := make([]codec.Header, len(headers))
-	for i, h := range headers {
-		list[i] = codec.Header{Name: append([]byte(nil), h.Name...), Value: append([]byte(nil), h.Value...)}
-	}
-	return list
 }
 
 // waiter is the Handler of a client in the queue. Its session is paused, so that only its
@@ -113,7 +102,7 @@ func (r *request) forward() {
 // returned puts a request back that its slave did not get. On the client's loop.
 func (r *request) returned() {
 	a := r.app
-	r.headers = cloneHeaders(r.headers)
+	r.headers = codec.CloneHeaders(r.headers)
 	r.client.Pause()
 	r.client.SetHandler(waiter{r})
 	a.mu.Lock()
@@ -179,7 +168,7 @@ func (a *App) Invoke(ctx context.Context, event string, headers []codec.Header) 
 			if m, err = a.awaitGrant(ctx, r); err != nil {
 				return nil, err
 			}
-			headers = r.spent(cloneHeaders(headers), time.Now())
+			headers = r.spent(codec.CloneHeaders(headers), time.Now())
 		}
 		call, err := m.slave.open(ctx, event, headers)
 		if err == nil {

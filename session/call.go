@@ -167,7 +167,7 @@ func (t *Table) called(m *codec.Message, headers []codec.Header) {
 		return
 	}
 	s := t.newSession(o.Name, o.Tx, o.Rx)
-	s.id, s.headers = m.Session, cloneHeaders(headers)
+	s.id, s.headers = m.Session, codec.CloneHeaders(headers)
 	if o.Tx == nil {
 		s.tx.Close()
 		s.txDone = true

@@ -198,21 +198,10 @@ func (t *Table) invoked(m *codec.Message, headers []codec.Header) {
 		stream := Stream(t.ch.Dialect())
 		s := t.newSession(string(m.Payload), stream, stream)
 		s.id = m.Session
-		s.headers = cloneHeaders(headers)
+		s.headers = codec.CloneHeaders(headers)
 		t.install(s)
 		t.cfg.Owner.OnInvoke(s)
 	}
-}
-
-func cloneHeaders(headers []codec.Header) []codec.Header {
-	if len(headers) == 0 {
-		return nil
-	}
-	list := make([]codec.Header, len(headers))
-	for i, h := range headers {
-		list[i] = codec.Header{Name: append([]byte(nil), h.Name...), Value: append([]byte(nil), h.Value...)}
-	}
-	return list
 }
 
 // refuse answers an invoke with an error and keeps nothing of it; what still comes for

@@ -271,12 +271,18 @@ func (t *Table) cancelledBy(r *codec.Reader) {
 	}
 	if s := t.ids.get(id); s != nil {
 		t.cancelled(s)
-		t.lenient = true // it has overtaken what was sent before it
-		s.tx.Close()
-		s.txDone, s.rx = true, nil
-		s.cutOff(e)
-		t.settle(s)
+		t.endBoth(s, e) // it may have overtaken what was sent before it
 	}
+}
+
+// endBoth ends both directions of a session without a frame of it; what the peer has sent
+// meanwhile comes late.
+func (t *Table) endBoth(s *Session, e *Error) {
+	t.lenient = true
+	s.tx.Close()
+	s.txDone, s.rx = true, nil
+	s.cutOff(e)
+	t.settle(s)
 }
 
 // maxReasonBytes of a cancel. Many may wait for a peer that is slow.
@@ -310,9 +316,5 @@ func (s *Session) Cancel(category, code int64, message string) {
 		return
 	}
 	t.counts.failed.inc()
-	s.tx.Close()
-	s.txDone, s.rx = true, nil
-	t.lenient = true
-	s.cutOff(&Error{Category: category, Code: code, Message: message})
-	t.settle(s)
+	t.endBoth(s, &Error{Category: category, Code: code, Message: message})
 }
