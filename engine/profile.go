@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
@@ -87,13 +88,13 @@ func (p Profile) withDefaults(d codec.Dialect) Profile {
 	orDuration(&p.TerminateTimeout, terminate)
 	orDuration(&p.SealTimeout, 60*time.Second)
 	orDuration(&p.RequestTimeout, 24*time.Hour)
-	orDefault(&p.Concurrency, 10)
-	orDefault(&p.PoolLimit, 10)
-	orDefault(&p.QueueLimit, 100)
+	p.Concurrency = cmp.Or(p.Concurrency, 10)
+	p.PoolLimit = cmp.Or(p.PoolLimit, 10)
+	p.QueueLimit = cmp.Or(p.QueueLimit, 100)
 	if p.Concurrency > 0 && p.PoolLimit > 0 {
-		orDefault(&p.GrowThreshold, max(1, max(p.QueueLimit, 0)/p.PoolLimit/2))
+		p.GrowThreshold = cmp.Or(p.GrowThreshold, max(1, max(p.QueueLimit, 0)/p.PoolLimit/2))
 	}
-	orDefault(&p.CrashlogLimit, 50)
+	p.CrashlogLimit = cmp.Or(p.CrashlogLimit, 50)
 	if p.Name == "" {
 		p.Name = "default"
 	}
@@ -101,12 +102,6 @@ func (p Profile) withDefaults(d codec.Dialect) Profile {
 		p.Isolate = "process"
 	}
 	return p
-}
-
-func orDefault(p *int, def int) {
-	if *p == 0 {
-		*p = def
-	}
 }
 
 // Validate returns what is wrong with a profile, each fault with the key of the field.

@@ -1,6 +1,7 @@
 package service
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -90,8 +91,8 @@ func NewServer(cfg ServerConfig) (*Server, error) {
 	if cfg.Sessions.Logger == nil {
 		cfg.Sessions.Logger = cfg.Logger
 	}
-	cfg.MaxConns = orDefault(cfg.MaxConns, 10000)
-	cfg.MaxCalls = orDefault(cfg.MaxCalls, 8192)
+	cfg.MaxConns = cmp.Or(cfg.MaxConns, 10000)
+	cfg.MaxCalls = cmp.Or(cfg.MaxCalls, 8192)
 	s := &Server{cfg: cfg, api: api, log: cfg.Logger, callees: make(map[*Callee]bool), closed: make(chan struct{})}
 	s.dialect = codec.V1
 	if cfg.V0 {
@@ -278,11 +279,4 @@ func (s *Server) drop(k *Callee) {
 	s.mu.Lock()
 	delete(s.callees, k)
 	s.mu.Unlock()
-}
-
-func orDefault(n, def int) int {
-	if n == 0 {
-		return def
-	}
-	return n
 }
