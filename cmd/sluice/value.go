@@ -79,9 +79,10 @@ func appendPacked(dst []byte, v any) (_ []byte, err error) {
 	return dst, fmt.Errorf("%T is no value of JSON", v)
 }
 
-// appendNumber appends an integer as one if it has 64 bits, anything else as a float.
+// appendNumber appends an integer as one if it has 64 bits, anything else as a float; so
+// is -0, because no integer keeps its sign.
 func appendNumber(dst []byte, n json.Number) ([]byte, error) {
-	if i, err := strconv.ParseInt(n.String(), 10, 64); err == nil {
+	if i, err := strconv.ParseInt(n.String(), 10, 64); err == nil && n != "-0" {
 		return codec.AppendInt(dst, i), nil
 	}
 	if u, err := strconv.ParseUint(n.String(), 10, 64); err == nil {

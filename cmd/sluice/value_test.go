@@ -23,6 +23,7 @@ func TestArguments(t *testing.T) {
 		{"18446744073709551615", false, "cfffffffffffffffff"},
 		{"18446744073709551616", false, "cb43f0000000000000"},
 		{"1.5", false, "cb3ff8000000000000"},
+		{"-0", false, "cb8000000000000000"},
 		{"true", false, "c3"},
 		{"null", false, "c0"},
 		{`"42"`, false, "a23432"},
@@ -67,7 +68,7 @@ func TestPrinting(t *testing.T) {
 
 // What a user writes as JSON is what comes back as JSON.
 func FuzzPacked(f *testing.F) {
-	for _, s := range []string{`1`, `-1.25`, `"a"`, `[1,{"a":null}]`, `{"b":[],"a":{}}`, `1e999`, `[`} {
+	for _, s := range []string{`1`, `-1.25`, `"a"`, `-0`, `-0.0`, `[1,{"a":null}]`, `{"b":[],"a":{}}`, `1e999`, `[`} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, word string) {
