@@ -29,7 +29,9 @@ type Handled struct {
 	// nil, anything is taken. Optional ones come last.
 	Args []Arg
 	// OnLoop is called on the loop of the client's channel and must not block. It may
-	// answer at once, or keep c and answer later; see Call.
+	// answer at once, or keep c and answer later; see Call. A call that is not answered by
+	// the deadline that its request_timeout header sets gets an error, and is over: see
+	// Call.OnEnd. One whose session was taken over has no deadline here.
 	OnLoop func(c *Call)
 	// Serve is called in a goroutine of its own. ctx ends when the client cuts the call
 	// or goes, at the deadline that its request_timeout header sets, and at the end of

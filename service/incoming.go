@@ -38,7 +38,8 @@ type Call struct {
 	onMessage  func(name string, p []byte)
 	onWritable func()
 	onEnd      []func()
-	waiting    []byte // v0: the result, until there is room for it
+	waiting    []byte         // v0: the result, until there is room for it
+	expiry     *channel.Timer // of an OnLoop call with a deadline; nil without one
 
 	answered atomic.Bool // our last message was accepted, or none can be
 	tallied  atomic.Bool // Server.Close waits for it to be answered
@@ -213,7 +214,7 @@ func (c *Call) OnMessage(f func(name string, p []byte)) { c.onMessage = f }
 func (c *Call) OnWritable(f func()) { c.onWritable = f }
 
 // OnEnd has f called on the loop, once, when the call is over: both directions have
-// ended, or the client cut the call, went, or was cut. Several are called in order. To be
+// ended, the client cut the call, went, or was cut, or the deadline has passed. Several are called in order. To be
 // called on the loop; if the call is over, f is called at once.
 func (c *Call) OnEnd(f func()) {
 	c.mu.Lock()

@@ -47,6 +47,30 @@ func (c *Call) expired(ctx context.Context) func() {
 	}
 }
 
+// limit has an OnLoop call that goes on end at the deadline that its client has set.
+func (c *Call) limit() {
+	timeout, ok := codec.TimeoutOf(c.s.Headers())
+	if ok && !c.isAnswered() && c.s.ServedBy((*callEvents)(c)) {
+		c.expiry = c.k.table.Channel().NewTimer(c.expire)
+		c.expiry.Reset(timeout)
+	}
+}
+
+// expire ends an OnLoop call that was not answered by its deadline: the client gets an
+// error, the method its OnEnd. Whoever has taken the session over sees to it himself.
+func (c *Call) expire() {
+	if !c.isAnswered() && c.s.ServedBy((*callEvents)(c)) {
+		c.m.failed.Add(1)
+		c.s.Cut(c.k.translate(context.DeadlineExceeded))
+	}
+}
+
+// isAnswered reports whether the client has all of the answer, or is to get it. A mute
+// method is never answered. On the loop.
+func (c *Call) isAnswered() bool {
+	return c.k.answers(c.m) && (c.answered.Load() || c.s.Direction().Closed())
+}
+
 // run calls the method and answers, however it ends: it returns, panics, or calls
 // runtime.Goexit.
 func (c *Call) run(ctx context.Context) {

@@ -121,6 +121,7 @@ func (k *Callee) callOnLoop(c *Call) {
 		return
 	}
 	k.calls[c.s] = c
+	c.limit()
 	if c.m.Endless || c.answered.Load() && !c.owes() || !k.server.calls.enter() {
 		return
 	}
@@ -178,6 +179,9 @@ func (k *Callee) OnClose(*channel.CloseError) {
 // end tells a call that it is over, once.
 func (k *Callee) end(c *Call) {
 	delete(k.calls, c.s)
+	if c.expiry != nil {
+		c.expiry.Stop()
+	}
 	c.untally()
 	if c.markOver() {
 		list := c.onEnd

@@ -218,6 +218,11 @@ func (s *Server) Stats() ServerStats {
 	for _, l := range s.listeners {
 		refused += l.Stats().Refused
 	}
+	for k := range s.callees {
+		if k.owned { // the others' sessions are their owner's to count
+			st.Sessions += k.table.Stats().Open
+		}
+	}
 	s.mu.Unlock()
 	c := &s.counts
 	st.Accepted, st.RefusedConns = c.accepted.Load(), c.refusedConns.Load()+refused

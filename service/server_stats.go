@@ -5,6 +5,7 @@ import "sync/atomic"
 // ServerStats is a snapshot of what a Server did.
 type ServerStats struct {
 	Conns        int    // connections now
+	Sessions     int    // sessions that are open on them: calls one of whose directions has not ended
 	Accepted     uint64 // connections that were served
 	RefusedConns uint64 // closed at once: over MaxConns, or out of descriptors
 	Pending      int    // Serve methods that run, and OnLoop calls without an answer

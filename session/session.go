@@ -105,6 +105,10 @@ func (s *Session) Channel() *channel.Channel { return s.t.ch }
 // or while the session is paused since then.
 func (s *Session) SetHandler(h Handler) { s.handler = h }
 
+// ServedBy reports whether h is the session's handler still: nobody has set another one, or
+// forwarded the session. On the loop.
+func (s *Session) ServedBy(h Handler) bool { return s.handler == h }
+
 // Ignore drops what the peer still sends, and lets the session leave the table as soon
 // as our direction has ended, whether the peer ends its own or not. To be called on
 // the loop when nobody will read any more.

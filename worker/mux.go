@@ -18,7 +18,8 @@ type Handler func(ctx context.Context, s *Session) error
 // LoopHandler begins to serve a session on the channel's loop. It must not block, nor
 // call runtime.Goexit: the loop would be gone. The session.Handler that it returns takes
 // what the peer sends; nil says that nothing of it is wanted. It ends our direction by
-// SendChoke or SendError, now or later; a deadline of the request is its own business.
+// SendChoke or SendError, now or later. The deadline of a request is not kept here: the
+// engine cuts the session then, and the handler's OnError is told.
 type LoopHandler func(s *Session) session.Handler
 
 // Middleware wraps a Handler.
