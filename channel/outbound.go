@@ -266,39 +266,6 @@ func (c *Channel) encode(dst []byte, f *codec.Frame, part Part) []byte {
 	return dst
 }
 
-// SendHeartbeat sends a heartbeat ahead of whatever is queued, at the next frame
-// boundary. At most one waits; while it does another is not needed and not sent. It
-// takes no part in the water marks.
-func (c *Channel) SendHeartbeat() error {
-	if c.o.beating && c.refusal() == nil {
-		c.stats.merged++
-		return nil
-	}
-	err := c.SendUrgent(&codec.Frame{Kind: codec.KindHeartbeat})
-	c.o.beating = err == nil
-	return err
-}
-
-// maxUrgent bounds the control frames that wait. A peer that reads takes them at once.
-const maxUrgent = 1 << 20
-
-// SendUrgent sends a small control frame that belongs to no session ahead of whatever is
-// queued, at the next frame boundary, in the order of the urgent ones. It takes no part
-// in the water marks; ErrFull says that 1 MiB of them wait: the peer does not read.
-func (c *Channel) SendUrgent(f *codec.Frame) error {
-	if err := c.refusal(); err != nil {
-		return err
-	}
-	if len(c.o.urgent) > maxUrgent {
-		return ErrFull
-	}
-	c.takeOver() // the first frame may be among what others sent
-	c.o.urgent = codec.AppendFrame(c.o.urgent, c.cfg.Dialect, f)
-	c.stats.framesOut++
-	c.schedule()
-	return nil
-}
-
 // append encodes f behind everything accepted; size was reserved for it.
 func (c *Channel) append(f *codec.Frame, size int, part Part) {
 	o := &c.o
@@ -482,5 +449,5 @@ func (o *outbound) release(l *loop) {
 	if !o.inFlight { // lent bytes stay where they are
 		l.buffers.put(o.out)
 	}
-	o.out, o.urgent, o.bounds = nil, nil, nil
+	o.out, o.urgent, o.urgentOff, o.bounds = nil, nil, 0, nil
 }

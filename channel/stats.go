@@ -11,6 +11,7 @@ type Stats struct {
 	Pauses                uint64 // times reading was paused
 	HeartbeatsMerged      uint64 // heartbeats not sent because one was still waiting
 	QueuedBytes           int64  // accepted and not taken by the transport
+	UrgentBytes           int64  // of urgent frames, which QueuedBytes does not have: likewise, at most 1 MiB and one frame
 	PausedNow, BlockedNow bool
 }
 
@@ -22,7 +23,7 @@ type counters struct {
 	pauses              uint64
 	merged              uint64
 
-	shared [8]atomic.Uint64
+	shared [9]atomic.Uint64
 }
 
 // publish makes the counters visible to Stats; only what changed is written.
@@ -35,7 +36,7 @@ func (c *Channel) publish() {
 	if c.o.blocked || c.o.inFlight {
 		flags |= 2
 	}
-	for i, v := range [...]uint64{s.framesIn, s.framesOut, c.in.bytes, s.bytesOut, s.writes, s.pauses, s.merged, flags} {
+	for i, v := range [...]uint64{s.framesIn, s.framesOut, c.in.bytes, s.bytesOut, s.writes, s.pauses, s.merged, flags, uint64(c.o.urgentHeld())} {
 		if s.shared[i].Load() != v {
 			s.shared[i].Store(v)
 		}
@@ -50,7 +51,7 @@ func (c *Channel) Stats() Stats {
 		FramesIn: v[0].Load(), FramesOut: v[1].Load(),
 		BytesIn: v[2].Load(), BytesOut: v[3].Load(),
 		Writes: v[4].Load(), Pauses: v[5].Load(), HeartbeatsMerged: v[6].Load(),
-		QueuedBytes: c.o.queued.Load(),
-		PausedNow:   v[7].Load()&1 != 0, BlockedNow: v[7].Load()&2 != 0,
+		QueuedBytes: c.o.queued.Load(), UrgentBytes: int64(v[8].Load()),
+		PausedNow: v[7].Load()&1 != 0, BlockedNow: v[7].Load()&2 != 0,
 	}
 }
