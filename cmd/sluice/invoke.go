@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -114,15 +115,21 @@ func parseHeaders(texts []string, protocol int) ([]codec.Header, error) {
 	return list, nil
 }
 
+// workerTimeouts are for a worker to end: when it is asked to, and then after SIGTERM.
+func (p *program) workerTimeouts() (terminate, kill time.Duration) {
+	return cmp.Or(p.terminate, terminateTimeout), cmp.Or(p.kill, killTimeout)
+}
+
 func (v *invocation) slave() engine.SlaveConfig {
+	terminate, kill := v.p.workerTimeouts()
 	return engine.SlaveConfig{
 		Command:          engine.Shell(v.worker),
 		App:              v.app,
 		Locator:          v.locator,
 		Dialect:          codec.Dialect(v.protocol),
 		HandshakeTimeout: v.handshake,
-		TerminateTimeout: terminateTimeout,
-		KillTimeout:      killTimeout,
+		TerminateTimeout: terminate,
+		KillTimeout:      kill,
 		Output:           v.p.err,
 		Logger:           slog.New(slog.NewTextHandler(v.p.err, &slog.HandlerOptions{Level: slog.LevelWarn})),
 	}
@@ -156,7 +163,8 @@ func (v *invocation) finish(s *engine.Slave) error {
 	if v.protocol == 0 {
 		code = 1 // normal; 2 is the other one
 	}
-	ctx, cancel := context.WithTimeout(v.p.hard, terminateTimeout+killTimeout)
+	terminate, kill := v.p.workerTimeouts()
+	ctx, cancel := context.WithTimeout(v.p.hard, terminate+kill)
 	defer cancel()
 	return s.Terminate(ctx, code, "sluice invoke is done")
 }

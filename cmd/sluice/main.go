@@ -10,6 +10,7 @@ import (
 	"os"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 )
@@ -38,15 +39,23 @@ type program struct {
 
 	terminal bool                    // a person reads err
 	hangups  func() <-chan os.Signal // who calls it gets the hangups, which do not end it then
+
+	terminate time.Duration // for the worker of invoke; if zero, terminateTimeout
+	kill      time.Duration // for the worker of invoke; if zero, killTimeout
 }
 
 func main() {
+	p, soft := ofProcess()
+	os.Exit(p.run(soft, os.Args[1:]))
+}
+
+// ofProcess returns the program of this process, and a context that ends at the first signal.
+func ofProcess() (*program, context.Context) {
 	s := catchSignals()
-	p := program{
+	return &program{
 		in: os.Stdin, out: os.Stdout, err: &lockedWriter{w: os.Stderr}, hard: s.hard,
 		terminal: isTerminal(os.Stderr), hangups: s.hangups,
-	}
-	os.Exit(p.run(s.soft, os.Args[1:]))
+	}, s.soft
 }
 
 // run does what args say and returns what to exit with.

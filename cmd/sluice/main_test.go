@@ -20,6 +20,7 @@ const roleVar = "SLUICE_TEST_ROLE"
 
 var roles = map[string]func(){
 	"sluice":   main,
+	"patient":  patient,
 	"mute":     func() { time.Sleep(time.Hour) },
 	"stubborn": func() { signal.Ignore(syscall.SIGTERM); serve() },
 	"serve":    serve,
@@ -33,6 +34,13 @@ func TestMain(m *testing.M) {
 		os.Exit(0)
 	}
 	os.Exit(m.Run())
+}
+
+// patient is the program, but for its worker's time to end: only a second signal shortens it.
+func patient() {
+	p, soft := ofProcess()
+	p.terminate, p.kill = time.Hour, time.Hour
+	os.Exit(p.run(soft, os.Args[1:]))
 }
 
 // serve is a worker for what examples/echo has no event for.
@@ -93,9 +101,15 @@ type result struct {
 // sluice runs the program in this process.
 func sluice(t *testing.T, stdin string, args ...string) result {
 	t.Helper()
+	return program{}.test(t, stdin, args...)
+}
+
+// test runs the program in this process, with nothing of its surroundings.
+func (p program) test(t *testing.T, stdin string, args ...string) result {
+	t.Helper()
 	var out, errs bytes.Buffer
-	p := program{in: strings.NewReader(stdin), out: &out, err: &lockedWriter{w: &errs}, hard: t.Context()}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	p.in, p.out, p.err, p.hard = strings.NewReader(stdin), &out, &lockedWriter{w: &errs}, t.Context()
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	r := result{exit: p.run(ctx, args)}
 	r.out, r.err = out.String(), errs.String()

@@ -6,13 +6,11 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -102,8 +100,14 @@ func (r *cloud) stop(sig syscall.Signal, want int) {
 	if r.stopped {
 		return
 	}
-	r.stopped = true
 	_ = r.Process.Signal(sig)
+	r.wait(want)
+}
+
+// wait waits for the end, which a signal has been sent for.
+func (r *cloud) wait(want int) {
+	r.t.Helper()
+	r.stopped = true
 	timer := time.AfterFunc(patience, func() { _ = r.Process.Kill() })
 	defer timer.Stop()
 	_ = r.Wait()
@@ -181,7 +185,6 @@ func TestRuntime(t *testing.T) {
 		{args: words("call echo enqueue echo -"), stdin: "through a method", out: "through a method"},
 		{args: words("call echo --event info"), exit: exitRemote, err: "[42, 200]"},
 		{args: words("call echo fail"), exit: exitRemote, err: "sluice: [42, 7] told to fail\n"},
-		{args: words("call echo --timeout 100ms sleep 1h"), exit: exitLocal, err: "no whole answer within 100ms"},
 		{args: words("call nobody x"), exit: exitRemote, err: "'sluice ls' shows what there is"},
 		{args: words("call storage read"), exit: exitLocal, err: "the service has ended, or refused what it was sent"},
 		{args: words("call storage write users x 1e999"), exit: exitUsage, err: "the number 1e999 is too large"},
@@ -224,12 +227,16 @@ func TestRuntime(t *testing.T) {
 		{args: words("group rm any")},
 		{args: words("call any echo hello"), exit: exitRemote, err: "[10, 1]"},
 		{args: words("group set any echo"), exit: exitUsage, err: "want SERVICE=WEIGHT"},
-		{args: words("__complete call e"), out: "*echo\n*:4\n", err: "ShellCompDirectiveNoFileComp"},
-		{args: words("__complete app view e"), out: "*echo\n*:4\n"},
 		{args: words("ping --count 2 --interval 1ms"), out: "locator *"},
 		{args: words("ping echo --count 1"), out: "echo *"},
 	} {
 		s.check(t)
+	}
+	// Both ends know of the deadline, and either may be the first to tell.
+	cut := sluice(t, "", words("call echo --timeout 100ms sleep 1h")...)
+	if here := cut.exit == exitLocal && strings.Contains(cut.err, "no whole answer within 100ms"); !here &&
+		(cut.exit != exitRemote || !strings.Contains(cut.err, "invocation has timed out")) {
+		t.Errorf("sluice call --timeout 100ms = %+v, want that it has timed out", cut)
 	}
 	for _, args := range []string{"ls --json", "info echo --json", "info --json", "app list --json", "ping --count 1 --json"} {
 		if r := sluice(t, "", words(args)...); r.exit != 0 || !json.Valid([]byte(r.out)) {
@@ -340,156 +347,4 @@ func TestCrashlog(t *testing.T) {
 	} {
 		s.check(t)
 	}
-}
-
-// workerOf starts a runtime whose worker tells its pid, has it busy, and returns its process
-// group.
-func workerOf(t *testing.T, role string, args ...string) (*cloud, int) {
-	t.Helper()
-	pidFile := filepath.Join(t.TempDir(), "pid")
-	worker := `sh -c 'echo $$ >` + pidFile + `; exec ` + strings.ReplaceAll(asRole(role), "'", "") + ` "$@"' sh`
-	r := up(t, append([]string{"--app", "x=" + worker}, args...)...)
-	t.Setenv(locatorVar, r.locator)
-	if got := sluice(t, "", words("call x headers")...); got.exit != 0 {
-		t.Fatalf("sluice call = %+v", got)
-	}
-	text, err := os.ReadFile(pidFile)
-	if err != nil {
-		t.Fatal(err)
-	}
-	group, err := strconv.Atoi(strings.TrimSpace(string(text)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return r, group
-}
-
-func wantNoGroup(t *testing.T, group int) {
-	t.Helper()
-	begin := time.Now()
-	for left := enginetest.Group(group); len(left) > 0; left = enginetest.Group(group) {
-		if time.Since(begin) > patience {
-			t.Fatalf("%v of the worker's group are alive", left)
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-}
-
-func TestUpStops(t *testing.T) {
-	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM} {
-		t.Run(sig.String(), func(t *testing.T) {
-			r, group := workerOf(t, "serve")
-			r.stop(sig, 0)
-			if left := enginetest.Group(group); len(left) > 0 {
-				t.Errorf("%v of the worker's group are alive", left)
-			}
-		})
-	}
-}
-
-// The second signal does not wait for a worker that has time.
-func TestUpStopsAtOnce(t *testing.T) {
-	r, group := workerOf(t, "stubborn", "--grace", "1h")
-	hung := make(chan result, 1)
-	go func() { hung <- sluice(t, "", words("call x hang")...) }()
-	for begin := time.Now(); ; time.Sleep(10 * time.Millisecond) {
-		info := sluice(t, "", words("info x")...)
-		if strings.Contains(info.out, "load: 1") || time.Since(begin) > patience {
-			break
-		}
-	}
-	if err := r.Process.Signal(syscall.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
-	time.Sleep(5 * sameSignal)
-	r.stop(syscall.SIGTERM, exitLocal)
-	wantNoGroup(t, group)
-	<-hung
-}
-
-// A hangup has the file of the configuration read anew, and a bad one changes nothing.
-func TestUpReloads(t *testing.T) {
-	file := filepath.Join(t.TempDir(), "sluice.yaml")
-	write := func(text string) {
-		t.Helper()
-		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	echo := echoProgram(t)
-	config := func(limit string) string {
-		return fmt.Sprintf("apps:\n  echo:\n    command: %q\n    profile: small\nprofiles:\n  small: {pool-limit: %s}\n", echo, limit)
-	}
-	write(config("3"))
-	r := up(t, "--config", file)
-	t.Setenv(locatorVar, r.locator)
-	step{args: words("call echo ping"), out: "pong\n"}.check(t)
-	step{args: words("info echo"), out: "*pool:*capacity: 3\n*"}.check(t)
-	write(config("5"))
-	if err := r.Process.Signal(syscall.SIGHUP); err != nil {
-		t.Fatal(err)
-	}
-	for begin := time.Now(); !strings.Contains(sluice(t, "", words("info echo")...).out, "capacity: 5\n"); time.Sleep(10 * time.Millisecond) {
-		if time.Since(begin) > patience {
-			t.Fatal("the new profile does not count")
-		}
-	}
-	write("profiles: [")
-	if err := r.Process.Signal(syscall.SIGHUP); err != nil {
-		t.Fatal(err)
-	}
-	step{args: words("call echo ping"), out: "pong\n"}.check(t)
-	r.stop(syscall.SIGTERM, 0)
-}
-
-// A signal that comes twice at once, as timeout(1) sends it, is one.
-func TestUpStopsOnce(t *testing.T) {
-	r := up(t)
-	if err := r.Process.Signal(syscall.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
-	r.stop(syscall.SIGTERM, 0)
-}
-
-// Nobody reads the log: all goes on, and ends.
-func TestUpWithBlockedLog(t *testing.T) {
-	in, out, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer in.Close()
-	_ = out.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
-	for err == nil { // until it is full
-		_, err = out.Write(make([]byte, 4<<10))
-	}
-	r := prepare(t, "--app", "x=true", "--log-level", "debug")
-	r.Stderr = out
-	r.begin()
-	_ = out.Close()
-	r.awaitReady()
-	r.stop(syscall.SIGTERM, 0)
-}
-
-// A hangup that comes before the runtime runs does not end it. It reads its configuration
-// from a pipe, so that the test knows when that is.
-func TestUpReloadsEarly(t *testing.T) {
-	dir := t.TempDir()
-	config, plain := filepath.Join(dir, "sluice.json"), filepath.Join(dir, "plain.json")
-	if err := errors.Join(syscall.Mkfifo(config, 0o600), os.WriteFile(plain, []byte("{}"), 0o600)); err != nil {
-		t.Fatal(err)
-	}
-	r := launch(t, "--config", config)
-	var pipe *os.File
-	for begin := time.Now(); pipe == nil; time.Sleep(time.Millisecond) {
-		var err error
-		if pipe, err = os.OpenFile(config, os.O_WRONLY|syscall.O_NONBLOCK, 0); err != nil && time.Since(begin) > patience {
-			t.Fatalf("the configuration is not read: %v", err)
-		}
-	}
-	err := r.Process.Signal(syscall.SIGHUP)
-	_, wrote := pipe.WriteString("{}")
-	if err := errors.Join(err, wrote, os.Rename(plain, config), pipe.Close()); err != nil {
-		t.Fatal(err)
-	}
-	r.awaitReady()
 }

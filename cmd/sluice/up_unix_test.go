@@ -1,0 +1,169 @@
+//go:build unix
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/sluice-rpc/sluice/engine/enginetest"
+)
+
+// workerOf starts a runtime whose worker tells its pid, has it busy, and returns its process
+// group.
+func workerOf(t *testing.T, role string, args ...string) (*cloud, int) {
+	t.Helper()
+	pidFile := filepath.Join(t.TempDir(), "pid")
+	worker := `sh -c 'echo $$ >` + pidFile + `; exec ` + strings.ReplaceAll(asRole(role), "'", "") + ` "$@"' sh`
+	r := up(t, append([]string{"--app", "x=" + worker}, args...)...)
+	t.Setenv(locatorVar, r.locator)
+	if got := sluice(t, "", words("call x headers")...); got.exit != 0 {
+		t.Fatalf("sluice call = %+v", got)
+	}
+	text, err := os.ReadFile(pidFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	group, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r, group
+}
+
+func wantNoGroup(t *testing.T, group int) {
+	t.Helper()
+	begin := time.Now()
+	for left := enginetest.Group(group); len(left) > 0; left = enginetest.Group(group) {
+		if time.Since(begin) > patience {
+			t.Fatalf("%v of the worker's group are alive", left)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+func TestUpStops(t *testing.T) {
+	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM} {
+		t.Run(sig.String(), func(t *testing.T) {
+			r, group := workerOf(t, "serve")
+			r.stop(sig, 0)
+			if left := enginetest.Group(group); len(left) > 0 {
+				t.Errorf("%v of the worker's group are alive", left)
+			}
+		})
+	}
+}
+
+// The second signal does not wait for a worker that has time.
+func TestUpStopsAtOnce(t *testing.T) {
+	r, group := workerOf(t, "stubborn", "--grace", "1h")
+	hung := make(chan result, 1)
+	go func() { hung <- sluice(t, "", words("call x hang")...) }()
+	for begin := time.Now(); ; time.Sleep(10 * time.Millisecond) {
+		info := sluice(t, "", words("info x")...)
+		if strings.Contains(info.out, "load: 1") || time.Since(begin) > patience {
+			break
+		}
+	}
+	if err := r.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	defer insist(r.Process)()
+	r.wait(exitLocal)
+	wantNoGroup(t, group)
+	<-hung
+}
+
+// A hangup has the file of the configuration read anew, and a bad one changes nothing.
+func TestUpReloads(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "sluice.yaml")
+	write := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	echo := echoProgram(t)
+	config := func(limit string) string {
+		return fmt.Sprintf("apps:\n  echo:\n    command: %q\n    profile: small\nprofiles:\n  small: {pool-limit: %s}\n", echo, limit)
+	}
+	write(config("3"))
+	r := up(t, "--config", file)
+	t.Setenv(locatorVar, r.locator)
+	step{args: words("call echo ping"), out: "pong\n"}.check(t)
+	step{args: words("info echo"), out: "*pool:*capacity: 3\n*"}.check(t)
+	write(config("5"))
+	if err := r.Process.Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	for begin := time.Now(); !strings.Contains(sluice(t, "", words("info echo")...).out, "capacity: 5\n"); time.Sleep(10 * time.Millisecond) {
+		if time.Since(begin) > patience {
+			t.Fatal("the new profile does not count")
+		}
+	}
+	write("profiles: [")
+	if err := r.Process.Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	step{args: words("call echo ping"), out: "pong\n"}.check(t)
+	r.stop(syscall.SIGTERM, 0)
+}
+
+// A signal that comes twice at once, as timeout(1) sends it, is one.
+func TestUpStopsOnce(t *testing.T) {
+	r := up(t)
+	if err := r.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	r.stop(syscall.SIGTERM, 0)
+}
+
+// Nobody reads the log: all goes on, and ends.
+func TestUpWithBlockedLog(t *testing.T) {
+	in, out, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	_ = out.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
+	for err == nil { // until it is full
+		_, err = out.Write(make([]byte, 4<<10))
+	}
+	r := prepare(t, "--app", "x=true", "--log-level", "debug")
+	r.Stderr = out
+	r.begin()
+	_ = out.Close()
+	r.awaitReady()
+	r.stop(syscall.SIGTERM, 0)
+}
+
+// A hangup that comes before the runtime runs does not end it. It reads its configuration
+// from a pipe, so that the test knows when that is.
+func TestUpReloadsEarly(t *testing.T) {
+	dir := t.TempDir()
+	config, plain := filepath.Join(dir, "sluice.json"), filepath.Join(dir, "plain.json")
+	if err := errors.Join(syscall.Mkfifo(config, 0o600), os.WriteFile(plain, []byte("{}"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	r := launch(t, "--config", config)
+	var pipe *os.File
+	for begin := time.Now(); pipe == nil; time.Sleep(time.Millisecond) {
+		var err error
+		if pipe, err = os.OpenFile(config, os.O_WRONLY|syscall.O_NONBLOCK, 0); err != nil && time.Since(begin) > patience {
+			t.Fatalf("the configuration is not read: %v", err)
+		}
+	}
+	err := r.Process.Signal(syscall.SIGHUP)
+	_, wrote := pipe.WriteString("{}")
+	if err := errors.Join(err, wrote, os.Rename(plain, config), pipe.Close()); err != nil {
+		t.Fatal(err)
+	}
+	r.awaitReady()
+}
