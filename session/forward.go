@@ -107,7 +107,7 @@ func (l *leg) OnChunk(_ *Session, p []byte) {
 func (l *leg) keep(p []byte) {
 	s := l.from
 	l.rest = append(l.rest[:0], p...)
-	s.Pause()
+	s.held |= heldByLeg
 	s.credit.later = s.streamed && s.t.ext.credit.on
 	s.refused = len(p) + chunkCost
 	s.t.wait(s, s.refused)
@@ -135,7 +135,7 @@ func (l *leg) goOn() {
 	}
 	s.t.wait(s, -s.refused)
 	s.refused = 0
-	s.Resume()
+	s.release(heldByLeg)
 }
 
 // OnWritable says that the session which this leg reads has room for what the other leg
@@ -248,7 +248,7 @@ func (l *leg) await() {
 	}
 	passed := l.passed
 	l.linger = s.t.ch.NewTimer(func() {
-		if passed != l.passed || s.held { // it is not silent, or not heard
+		if passed != l.passed || s.held != 0 { // it is not silent, or not heard
 			passed = l.passed
 			l.linger.Reset(wait)
 			return

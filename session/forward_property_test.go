@@ -168,6 +168,7 @@ func (r *relay) forward(s *session.Session) {
 			s.Ignore()
 		default:
 			r.opened.Add(1)
+			r.meddle(s)
 			r.engine.Channel().Post(func() {
 				for id := range uint64(100) {
 					if callee := session.SessionOf(r.engine, id+2); callee != nil {
@@ -184,6 +185,22 @@ func (r *relay) forward(s *session.Session) {
 		return
 	}
 	again.Reset(time.Duration(s.ID()) * time.Millisecond)
+}
+
+// meddle pauses and resumes a session that was joined, or only resumes it.
+func (r *relay) meddle(s *session.Session) {
+	rnd := rand.New(rand.NewPCG(r.seed, s.ID()+400))
+	n, pause := rnd.IntN(8), rnd.IntN(2) == 0
+	go func() {
+		for range n {
+			pass(time.Duration(rnd.IntN(50)) * time.Millisecond)
+			if pause {
+				s.PauseOffLoop()
+				pass(time.Duration(rnd.IntN(50)) * time.Millisecond)
+			}
+			s.ResumeOffLoop()
+		}
+	}()
 }
 
 // overflow gives a session a policy, for the polite one that loses nothing.

@@ -191,7 +191,7 @@ func (t *Table) heldLong(now time.Time) time.Duration {
 	}
 	var most *Session
 	for _, s := range t.ids.all() {
-		if s.held && (most == nil || s.waiting > most.waiting) {
+		if s.held != 0 && (most == nil || s.waiting > most.waiting) {
 			most = s
 		}
 	}

@@ -72,7 +72,7 @@ func (s *Session) gotData(p []byte) {
 }
 
 // keeping reports that the handler is told later.
-func (s *Session) keeping() bool { return s.held || s.kept > 0 || s.hungry && !s.duplex }
+func (s *Session) keeping() bool { return s.held != 0 || s.kept > 0 || s.hungry && !s.duplex }
 
 // handedOver notes a chunk that the handler has been told of. A leg that keeps it does so
 // for the one who will read it.
@@ -115,13 +115,24 @@ func (s *Session) Slot() *Slot { return s.slot }
 // have one by then. What all sessions keep is bounded by Config.InboxBytes: beyond it the
 // channel stands still, and after Config.MaxPause the paused session that keeps most
 // fails. An error of the peer, or the loss of the channel, is told at once. On the loop.
-func (s *Session) Pause() { s.held = true }
+func (s *Session) Pause() { s.held |= heldByReader }
 
 // Resume hands over what was kept, until the handler pauses again or fills the output. On
 // the loop.
-func (s *Session) Resume() {
-	if s.held {
-		s.held = false
+func (s *Session) Resume() { s.release(heldByReader) }
+
+// holds is who has paused a session. What comes is kept until all of them have let go.
+type holds uint8
+
+const (
+	heldByReader holds = 1 << iota // by Pause
+	heldByLeg                      // the leg of a Forward keeps a chunk that found no room
+)
+
+// release takes back one pause. On the loop.
+func (s *Session) release(by holds) {
+	if s.held&by != 0 {
+		s.held &^= by
 		s.handOver()
 	}
 }
@@ -152,7 +163,7 @@ func (s *Session) handOver() {
 		return
 	}
 	s.handing = true
-	for s.kept > 0 && !s.held && (s.duplex || !s.hungry) {
+	for s.kept > 0 && s.held == 0 && (s.duplex || !s.hungry) {
 		s.kept--
 		p, _, _ := s.in.take()
 		s.t.wait(s, -len(p)-chunkCost)

@@ -54,7 +54,7 @@ type Session struct {
 	cutting   bool  // endSession is under way
 	hungry    bool  // the handler was refused by ErrFull and waits for room
 	duplex    bool  // and is told of what comes meanwhile
-	held      bool  // paused by its handler
+	held      holds // who has paused it
 	handing   bool  // what was kept is being handed over
 	keptEnd   bool  // the peer's stream has ended behind what is kept
 	parked    bool  // reading stands still for our inbox
