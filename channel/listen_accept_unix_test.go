@@ -26,7 +26,7 @@ type fakeAcceptor struct {
 
 func newFakeListener(cfg ListenConfig) (*fakeAcceptor, *Listener) {
 	if cfg.Logger == nil {
-		cfg.Logger = quietLog
+		cfg.Logger = silent
 	}
 	f := &fakeAcceptor{next: make(chan any, 100), closed: make(chan struct{})}
 	return f, newListener(f, pairAddr(0), nil, cfg)
@@ -79,7 +79,7 @@ func TestListenBackoff(t *testing.T) {
 		} {
 			f.next <- v
 		}
-		passTime(time.Minute)
+		elapse(time.Minute)
 		synctest.Wait()
 		if want := []time.Duration{30 * ms, 40 * ms, 3310 * ms}; !slices.Equal(times, want) {
 			t.Errorf("accepted after %v, want %v", times, want)
@@ -90,8 +90,8 @@ func TestListenBackoff(t *testing.T) {
 		for range 8 {
 			f.next <- syscall.ENOBUFS
 		}
-		passTime(10 * ms * 127)
-		within(t, "Close in a wait of a second", 0, func() { _ = l.Close() })
+		elapse(10 * ms * 127)
+		takes(t, "Close in a wait of a second", 0, func() { _ = l.Close() })
 		if err := <-done; err != nil {
 			t.Errorf("Serve() = %v", err)
 		}
@@ -126,7 +126,7 @@ func TestListenReserve(t *testing.T) {
 		f.next <- fakeConn()
 		f.next <- syscall.ENFILE
 		go func() { _ = l.Serve(func(c net.Conn) { _ = c.Close() }) }()
-		passTime(time.Second)
+		elapse(time.Second)
 		f.next <- fakeConn()
 		synctest.Wait()
 		if got, want := l.Stats(), (ListenStats{Accepted: 1, Active: 1, Refused: 1, Retries: 2}); got != want {
@@ -144,7 +144,7 @@ func TestListenLog(t *testing.T) {
 		for range 50 {
 			f.next <- fakeConn()
 		}
-		passTime(time.Minute)
+		elapse(time.Minute)
 		f.next <- fakeConn()
 		synctest.Wait()
 		_ = l.Close()
@@ -160,14 +160,14 @@ func exhaustedFor30s(t *testing.T) {
 		f.exhausted.Store(true)
 		served := make(chan struct{})
 		go func() { _ = l.Serve(func(c net.Conn) { _ = c.Close(); close(served) }) }()
-		passTime(30 * time.Second)
+		elapse(30 * time.Second)
 		f.exhausted.Store(false)
 		f.next <- fakeConn()
 		// Looks after 0, 10, 30 … 630 ms, then at 1.27 s and every second after it.
 		if got, want := l.Stats(), (ListenStats{Retries: 36}); got != want {
 			t.Errorf("Stats() = %+v, want %+v", got, want)
 		}
-		within(t, "recovery", 270*time.Millisecond, func() { <-served })
+		takes(t, "recovery", 270*time.Millisecond, func() { <-served })
 		_ = l.Close()
 	})
 }

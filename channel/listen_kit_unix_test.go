@@ -5,7 +5,6 @@ package channel
 import (
 	"errors"
 	"io"
-	"log/slog"
 	"net"
 	"os"
 	"strings"
@@ -13,8 +12,6 @@ import (
 	"testing"
 	"time"
 )
-
-var quietLog = slog.New(slog.DiscardHandler)
 
 // socketDir is a directory that Listen trusts, empty again at the end of the test.
 func socketDir(t *testing.T) string {
@@ -34,7 +31,7 @@ func socketDir(t *testing.T) string {
 func mustListen(t *testing.T, network, addr string, cfg ListenConfig) *Listener {
 	t.Helper()
 	if cfg.Logger == nil {
-		cfg.Logger = quietLog
+		cfg.Logger = silent
 	}
 	l, err := Listen(t.Context(), network, addr, cfg)
 	if err != nil {

@@ -15,10 +15,10 @@ func TestPairDeadlines(t *testing.T) {
 		soon := func() time.Time { return time.Now().Add(time.Second) }
 		_ = a.SetReadDeadline(soon())
 		mustWrite(t, a, []byte{1}) // not the write deadline
-		within(t, "Read", time.Second, func() { wantReadErr(t, a, os.ErrDeadlineExceeded) })
+		takes(t, "Read", time.Second, func() { wantReadErr(t, a, os.ErrDeadlineExceeded) })
 		_ = a.SetReadDeadline(time.Time{})
 		_ = a.SetWriteDeadline(soon())
-		within(t, "Write", time.Second, func() { wantWriteErr(t, a, os.ErrDeadlineExceeded) })
+		takes(t, "Write", time.Second, func() { wantWriteErr(t, a, os.ErrDeadlineExceeded) })
 
 		_ = a.SetDeadline(time.Now().Add(-1))
 		_, err := a.Read(make([]byte, 1))
@@ -28,8 +28,8 @@ func TestPairDeadlines(t *testing.T) {
 		}
 		_ = a.SetDeadline(soon()) // a later one replaces it, also for a waiting Read
 		var wg sync.WaitGroup
-		wg.Go(func() { within(t, "moved", 3*time.Second, func() { wantReadErr(t, a, os.ErrDeadlineExceeded) }) })
-		passTime(time.Second / 2)
+		wg.Go(func() { takes(t, "moved", 3*time.Second, func() { wantReadErr(t, a, os.ErrDeadlineExceeded) }) })
+		elapse(time.Second / 2)
 		_ = a.SetReadDeadline(time.Now().Add(5 * time.Second / 2))
 		wg.Wait()
 		wantRead(t, b, "\x01")
@@ -45,9 +45,9 @@ func TestPairDeadlineMoved(t *testing.T) {
 	inPair(t, "", func(t *testing.T, a, b *End) {
 		_ = a.SetReadDeadline(time.Now().Add(time.Second))
 		a.link.Lock()
-		passTime(time.Second) // the timer's function waits for the lock
+		elapse(time.Second) // the timer's function waits for the lock
 		a.readBy.set(a, time.Now().Add(time.Second))
 		a.link.Unlock()
-		within(t, "Read", time.Second, func() { wantReadErr(t, a, os.ErrDeadlineExceeded) })
+		takes(t, "Read", time.Second, func() { wantReadErr(t, a, os.ErrDeadlineExceeded) })
 	})
 }

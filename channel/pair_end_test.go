@@ -65,7 +65,7 @@ func TestPairCutAfterStall(t *testing.T) {
 	inPair(t, "a>b stall=2:3s cut=2:rst", func(t *testing.T, a, b *End) {
 		mustWrite(t, a, []byte("abc"))
 		wantRead(t, b, "ab")
-		within(t, "the reset, at the writing end", 3*time.Second, func() { wantReadErr(t, a, syscall.ECONNRESET) })
+		takes(t, "the reset, at the writing end", 3*time.Second, func() { wantReadErr(t, a, syscall.ECONNRESET) })
 	})
 }
 
@@ -122,8 +122,8 @@ func TestPairCloseUnblocks(t *testing.T) {
 				}
 				mustWrite(t, e, []byte{1})
 				var wg sync.WaitGroup
-				wg.Go(func() { within(t, "Write", after, func() { wantWriteErr(t, e, tt.write) }) })
-				wg.Go(func() { within(t, "Read", after, func() { wantReadErr(t, e, tt.read) }) })
+				wg.Go(func() { takes(t, "Write", after, func() { wantWriteErr(t, e, tt.write) }) })
+				wg.Go(func() { takes(t, "Read", after, func() { wantReadErr(t, e, tt.read) }) })
 				synctest.Wait()
 				_ = a.Close()
 				wg.Wait()

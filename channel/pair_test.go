@@ -78,16 +78,6 @@ func wantWriteErr(t *testing.T, e *End, want error) {
 	wantIs(t, "Write", err, want)
 }
 
-// within checks how much virtual time f takes.
-func within(t *testing.T, what string, want time.Duration, f func()) {
-	t.Helper()
-	start := time.Now()
-	f()
-	if got := time.Since(start); got != want {
-		t.Errorf("%s took %v, want %v", what, got, want)
-	}
-}
-
 func TestPairOrder(t *testing.T) {
 	for _, script := range []string{"", "a<>b capacity=7", "a<>b capacity=100 latency=1ms slice=1,0,13", "a<>b capacity=-1"} {
 		inPair(t, script, func(t *testing.T, a, b *End) {
@@ -171,21 +161,21 @@ func TestPairCapacity(t *testing.T) {
 func TestPairLatency(t *testing.T) {
 	inPair(t, "a>b latency=30ms", func(t *testing.T, a, b *End) {
 		mustWrite(t, a, []byte("one"))
-		within(t, "10 ms", 10*time.Millisecond, func() { passTime(10 * time.Millisecond) })
+		takes(t, "10 ms", 10*time.Millisecond, func() { elapse(10 * time.Millisecond) })
 		mustWrite(t, a, []byte("two"))
 		if n, err := b.tryRead(make([]byte, 1)); n != 0 || err != nil {
 			t.Errorf("tryRead() before its time = %d, %v", n, err)
 		}
-		within(t, "the first", 20*time.Millisecond, func() { wantRead(t, b, "one") })
-		within(t, "the second", 10*time.Millisecond, func() { wantRead(t, b, "two") })
+		takes(t, "the first", 20*time.Millisecond, func() { wantRead(t, b, "one") })
+		takes(t, "the second", 10*time.Millisecond, func() { wantRead(t, b, "two") })
 		mustWrite(t, a, []byte("end"))
 		_ = a.CloseWrite()
-		within(t, "the end", 30*time.Millisecond, func() {
+		takes(t, "the end", 30*time.Millisecond, func() {
 			wantRead(t, b, "end")
 			wantReadErr(t, b, io.EOF)
 		})
 		mustWrite(t, b, []byte("back"))
-		within(t, "the way back", 0, func() { wantRead(t, a, "back") })
+		takes(t, "the way back", 0, func() { wantRead(t, a, "back") })
 	})
 }
 
@@ -194,15 +184,9 @@ func TestPairLatencies(t *testing.T) {
 	inPair(t, "a>b latency=1h b>a latency=1s", func(t *testing.T, a, b *End) {
 		mustWrite(t, a, []byte("slow"))
 		mustWrite(t, b, []byte("fast"))
-		within(t, "the fast way", time.Second, func() { wantRead(t, a, "fast") })
-		within(t, "the slow way", time.Hour-time.Second, func() { wantRead(t, b, "slow") })
+		takes(t, "the fast way", time.Second, func() { wantRead(t, a, "fast") })
+		takes(t, "the slow way", time.Hour-time.Second, func() { wantRead(t, b, "slow") })
 	})
-}
-
-// passTime lets virtual time pass.
-func passTime(d time.Duration) {
-	timer := time.NewTimer(d)
-	<-timer.C
 }
 
 func TestPairSlices(t *testing.T) {
@@ -229,14 +213,14 @@ func TestPairStall(t *testing.T) {
 		if n := b.readable(); n != 0 {
 			t.Errorf("readable() in a stall = %d, want 0", n)
 		}
-		within(t, "stall at 0", time.Second, func() { wantRead(t, b, "abc") })
-		within(t, "two stalls at 3", 3*time.Second, func() { wantRead(t, b, "de") })
-		within(t, "stalled end", time.Second, func() { wantReadErr(t, b, io.EOF) })
+		takes(t, "stall at 0", time.Second, func() { wantRead(t, b, "abc") })
+		takes(t, "two stalls at 3", 3*time.Second, func() { wantRead(t, b, "de") })
+		takes(t, "stalled end", time.Second, func() { wantReadErr(t, b, io.EOF) })
 	})
 	inPair(t, "a>b stall=0:1s", func(t *testing.T, a, b *End) {
-		passTime(time.Second) // the stall is over before anybody calls
+		elapse(time.Second) // the stall is over before anybody calls
 		mustWrite(t, a, []byte("a"))
-		within(t, "a read after the stall at 0", 0, func() { wantRead(t, b, "a") })
+		takes(t, "a read after the stall at 0", 0, func() { wantRead(t, b, "a") })
 	})
 	inPair(t, "a<>b capacity=4 stall=2:forever", func(t *testing.T, a, b *End) {
 		mustWrite(t, a, []byte("abcd"))
@@ -273,20 +257,20 @@ func TestPairNotify(t *testing.T) {
 		}
 		read := func(e *End) { _, _ = e.tryRead(make([]byte, 8)) }
 		step("write", false, false, func() { _, _ = a.tryWrite(pattern(5)) })
-		step("arrival", false, true, func() { passTime(time.Second) })
+		step("arrival", false, true, func() { elapse(time.Second) })
 		step("room", true, false, func() { read(b) })
 		step("back", true, false, func() { _, _ = b.tryWrite(pattern(1)) })
 		step("end of a stall", false, true, func() {
 			_, _ = a.tryWrite(pattern(4))
-			passTime(time.Second)
+			elapse(time.Second)
 			read(b)
 			toB.Store(0)
-			passTime(time.Second)
+			elapse(time.Second)
 		})
 		step("end", false, true, func() {
 			_ = a.CloseWrite()
 			read(b)
-			passTime(time.Second)
+			elapse(time.Second)
 		})
 		step("close", true, false, func() { _ = b.Close() })
 	})
