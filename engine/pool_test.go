@@ -144,12 +144,35 @@ func maxTime(a, b time.Time) time.Time {
 	return b
 }
 
-func TestPool(t *testing.T) {
-	for _, tt := range []struct {
-		name    string
-		profile Profile
-		script  []string // step: what is decided
-	}{
+// play is what a pool decides in a course of events.
+type play struct {
+	name    string
+	profile Profile
+	script  []string // step: what is decided
+}
+
+func (p play) run(t *testing.T) {
+	b := newBench(t, p.profile)
+	for _, line := range p.script {
+		step, want, _ := strings.Cut(line, ":")
+		b.log = nil
+		b.step(step)
+		got := slices.Clone(b.log)
+		wants := strings.Split(strings.TrimSpace(want), ", ")
+		if wants[0] == "" {
+			wants = nil
+		}
+		slices.Sort(got)
+		slices.Sort(wants)
+		if !slices.Equal(got, wants) {
+			t.Fatalf("%s: decided %q, want %q", step, got, wants)
+		}
+	}
+}
+
+// TestPoolRequests: which slave a request goes to, how many wait, and for how long.
+func TestPoolRequests(t *testing.T) {
+	for _, p := range []play{
 		{"the slave with the smallest load", Profile{Concurrency: 2, GrowThreshold: 1, PoolLimit: 2}, []string{
 			"enqueue 1: publish true, spawn w0",
 			"enqueue 1: spawn w1",
@@ -193,6 +216,35 @@ func TestPool(t *testing.T) {
 			"enqueue 1: ",
 			"release r0: r2 to w0",
 		}},
+		{"a request that its slave did not get is the next one", Profile{Concurrency: 1}, []string{
+			"enqueue 2: publish true, spawn w0",
+			"ready w0: r0 to w0",
+			"back r0: ",
+			"pass 19: ",
+			"pass 1: r0 to w0",
+			"back r0: ",
+			"leaves w0: ",
+			"gone w0: ",
+			"pass 1000: spawn w1",
+			"ready w1: r0 to w1",
+			"release r0: r1 to w1",
+		}},
+		{"a request that came back and had ended", Profile{Concurrency: 1}, []string{
+			"enqueue 1 3: publish true, spawn w0",
+			"ready w0: r0 to w0",
+			"pass 3000: overdue r0",
+			"back r0: ",
+			"enqueue 1: ",
+			"pass 20: r1 to w0",
+		}},
+	} {
+		t.Run(p.name, p.run)
+	}
+}
+
+// TestPoolSize: how many slaves there are.
+func TestPoolSize(t *testing.T) {
+	for _, p := range []play{
 		{"idle slaves leave", Profile{IdleTimeout: 10 * time.Second, Concurrency: 1}, []string{
 			"enqueue 1: publish true, spawn w0",
 			"ready w0: r0 to w0",
@@ -231,6 +283,14 @@ func TestPool(t *testing.T) {
 			"gone w0: ", "gone w2: ",
 			"release r1: r2 to w1",
 		}},
+	} {
+		t.Run(p.name, p.run)
+	}
+}
+
+// TestPoolFailures: when a slave is started in the place of one that failed.
+func TestPoolFailures(t *testing.T) {
+	for _, p := range []play{
 		{"failures put starts off", Profile{}, []string{
 			"enqueue 1: publish true, spawn w0",
 			"crash w0: ",
@@ -274,27 +334,14 @@ func TestPool(t *testing.T) {
 			"ready w3: spawn w4",
 			"ready w4: spawn w5",
 		}},
-		{"a request that its slave did not get is the next one", Profile{Concurrency: 1}, []string{
-			"enqueue 2: publish true, spawn w0",
-			"ready w0: r0 to w0",
-			"back r0: ",
-			"pass 19: ",
-			"pass 1: r0 to w0",
-			"back r0: ",
-			"leaves w0: ",
-			"gone w0: ",
-			"pass 1000: spawn w1",
-			"ready w1: r0 to w1",
-			"release r0: r1 to w1",
-		}},
-		{"a request that came back and had ended", Profile{Concurrency: 1}, []string{
-			"enqueue 1 3: publish true, spawn w0",
-			"ready w0: r0 to w0",
-			"pass 3000: overdue r0",
-			"back r0: ",
-			"enqueue 1: ",
-			"pass 20: r1 to w0",
-		}},
+	} {
+		t.Run(p.name, p.run)
+	}
+}
+
+// TestPoolEnds: what is published, and what is left at the end.
+func TestPoolEnds(t *testing.T) {
+	for _, p := range []play{
 		{"stopping drains", Profile{Concurrency: 1}, []string{
 			"enqueue 2: publish true, spawn w0",
 			"stop: publish false",
@@ -325,23 +372,6 @@ func TestPool(t *testing.T) {
 			"ready w3: publish true",
 		}},
 	} {
-		t.Run(tt.name, func(t *testing.T) {
-			b := newBench(t, tt.profile)
-			for _, line := range tt.script {
-				step, want, _ := strings.Cut(line, ":")
-				b.log = nil
-				b.step(step)
-				got := slices.Clone(b.log)
-				wants := strings.Split(strings.TrimSpace(want), ", ")
-				if wants[0] == "" {
-					wants = nil
-				}
-				slices.Sort(got)
-				slices.Sort(wants)
-				if !slices.Equal(got, wants) {
-					t.Fatalf("%s: decided %q, want %q", step, got, wants)
-				}
-			}
-		})
+		t.Run(p.name, p.run)
 	}
 }

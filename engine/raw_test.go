@@ -8,6 +8,7 @@ import (
 	"github.com/sluice-rpc/sluice/channel"
 	"github.com/sluice-rpc/sluice/codec"
 	"github.com/sluice-rpc/sluice/engine"
+	"github.com/sluice-rpc/sluice/session"
 )
 
 // rawWorker is a worker frame by frame, that does nothing by itself.
@@ -109,6 +110,16 @@ func (f *fake) connect() *rawWorker {
 	f.t.Cleanup(func() { _ = theirs.Close() })
 	f.Admit(ours)
 	return newRaw(theirs, f.d)
+}
+
+// invoke opens a session for an event of the name "event".
+func (f *fake) invoke() *session.Session {
+	f.t.Helper()
+	call, err := f.Invoke(f.t.Context(), "event", nil)
+	if err != nil {
+		f.t.Fatalf("Invoke() = %v", err)
+	}
+	return call
 }
 
 // worker connects, shakes hands and beats once, whose answer it reads.

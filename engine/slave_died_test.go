@@ -15,10 +15,7 @@ func TestTerminateOfTheDead(t *testing.T) {
 		bubbles(t, func(t *testing.T, d codec.Dialect) {
 			f := spawnFake(t, engine.SlaveConfig{Dialect: d})
 			w := f.worker()
-			call, err := f.Invoke(t.Context(), "event", nil)
-			if err != nil {
-				t.Fatal(err)
-			}
+			call := f.invoke()
 			w.want(t, codec.Frame{Kind: codec.KindInvoke, Session: call.ID(), Text: "event"})
 			ended := make(chan error, 1)
 			go func() {

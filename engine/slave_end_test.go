@@ -38,10 +38,7 @@ func TestWorkerHangsUp(t *testing.T) {
 		for _, exits := range []bool{true, false} {
 			f := spawnFake(t, engine.SlaveConfig{Dialect: d})
 			w := f.worker()
-			call, err := f.Invoke(t.Context(), "event", nil)
-			if err != nil {
-				t.Fatal(err)
-			}
+			call := f.invoke()
 			if err := w.send(codec.Frame{Kind: codec.KindChunk, Session: call.ID(), Payload: []byte("last words")}); err != nil {
 				t.Fatal(err)
 			}
@@ -88,10 +85,7 @@ func TestProcessExits(t *testing.T) {
 	bubbles(t, func(t *testing.T, d codec.Dialect) {
 		f := spawnFake(t, engine.SlaveConfig{Dialect: d})
 		w := f.worker()
-		call, err := f.Invoke(t.Context(), "event", nil)
-		if err != nil {
-			t.Fatal(err)
-		}
+		call := f.invoke()
 		f.proc.Exit("signal: segmentation fault", false) // whose output a child still has
 		synctest.Wait()
 		_ = w.Close() // as the kernel does
@@ -115,10 +109,7 @@ func TestLastWords(t *testing.T) {
 		if err := w.send(handshake(f.UUID()), heartbeat); err != nil {
 			t.Fatal(err)
 		}
-		call, err := f.Invoke(t.Context(), "event", nil)
-		if err != nil {
-			t.Fatal(err)
-		}
+		call := f.invoke()
 		if err := w.send(codec.Frame{Kind: codec.KindChunk, Session: call.ID(), Payload: []byte("last words")}); err != nil {
 			t.Fatal(err)
 		}

@@ -16,10 +16,7 @@ func TestSeal(t *testing.T) {
 			w := f.worker()
 			end := make(chan error, 1)
 			if busy {
-				call, err := f.Invoke(t.Context(), "event", nil)
-				if err != nil {
-					t.Fatal(err)
-				}
+				call := f.invoke()
 				w.want(t, codec.Frame{Kind: codec.KindInvoke, Session: call.ID(), Text: "event"})
 				go func() { end <- f.Seal(t.Context()) }()
 				wantState(t, f, engine.Sealing)
@@ -57,9 +54,7 @@ func TestSealTimeout(t *testing.T) {
 		f := spawnFake(t, engine.SlaveConfig{Dialect: d, HeartbeatTimeout: -1})
 		f.proc.OnSignal = func(syscall.Signal) { f.proc.Exit("signal: terminated", true) }
 		f.worker()
-		if _, err := f.Invoke(t.Context(), "event", nil); err != nil {
-			t.Fatal(err)
-		}
+		f.invoke()
 		wantSlaveError(t, f.Seal(t.Context()), engine.SlaveSealTimeout)
 		wantSignals(t, f, map[codec.Dialect]string{codec.V0: "terminated at 1m5s", codec.V1: "terminated at 1m10s"}[d])
 	})

@@ -57,10 +57,7 @@ func TestTerminateCutsSessions(t *testing.T) {
 	bubbles(t, func(t *testing.T, d codec.Dialect) {
 		f := spawnFake(t, engine.SlaveConfig{Dialect: d})
 		w := f.worker()
-		call, err := f.Invoke(t.Context(), "event", nil)
-		if err != nil {
-			t.Fatal(err)
-		}
+		call := f.invoke()
 		go func() { _ = f.Terminate(t.Context(), 1, "bye") }()
 		w.want(t, codec.Frame{Kind: codec.KindInvoke, Session: call.ID(), Text: "event"})
 		w.want(t, terminate(1, "bye"))
@@ -78,7 +75,7 @@ func TestTerminateCutsSessions(t *testing.T) {
 		if p, err := call.Recv(t.Context()); string(p) != "half" || err != nil {
 			t.Errorf("Recv() = %q, %v, want what came before the end", p, err)
 		}
-		_, err = call.Recv(t.Context())
+		_, err := call.Recv(t.Context())
 		var ce *channel.CloseError
 		if !errors.As(err, &ce) || ce.Code != channel.CodeTerminated {
 			t.Errorf("Recv() = %v, want the channel's error", err)

@@ -199,11 +199,8 @@ func TestSilentWorker(t *testing.T) {
 	bubbles(t, func(t *testing.T, d codec.Dialect) {
 		f := spawnFake(t, engine.SlaveConfig{Dialect: d})
 		w := f.worker()
-		call, err := f.Invoke(t.Context(), "event", nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, err = call.Recv(t.Context())
+		call := f.invoke()
+		_, err := call.Recv(t.Context())
 		var ce *channel.CloseError
 		if !errors.As(err, &ce) || ce.Code != channel.CodeDisowned {
 			t.Errorf("Recv() = %v, want the channel's error", err)
@@ -220,10 +217,7 @@ func TestBytesAreLife(t *testing.T) {
 	bubbles(t, func(t *testing.T, d codec.Dialect) {
 		f := spawnFake(t, engine.SlaveConfig{Dialect: d})
 		w := f.worker()
-		call, err := f.Invoke(t.Context(), "event", nil)
-		if err != nil {
-			t.Fatal(err)
-		}
+		call := f.invoke()
 		for range 10 {
 			time.Sleep(20 * time.Second)
 			if err := w.send(codec.Frame{Kind: codec.KindChunk, Session: call.ID(), Payload: []byte("x")}); err != nil {
