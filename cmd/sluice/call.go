@@ -130,7 +130,7 @@ func (v *calling) callEvent(ctx context.Context, s *service.Service) error {
 	t.hint = fmt.Sprintf("sluice: no answer of %[1]s yet; \"sluice info %[1]s\" shows its workers, \"sluice app crashlog list %[1]s\" how they ended", v.service)
 	args := codec.Args(v.method)
 	if v.protocol == 0 {
-		body, err := t.body()
+		body, err := t.body(ctx)
 		if err != nil {
 			return err
 		}

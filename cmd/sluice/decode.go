@@ -2,10 +2,11 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strconv"
 	"strings"
 
@@ -46,11 +47,11 @@ offset.`,
   sluice decode --protocol 0 capture.txt
   echo 93010090 | sluice decode -`,
 		Args: cobra.ExactArgs(1),
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			if protocol != 0 && protocol != 1 {
 				return fmt.Errorf("--protocol %d, want 0 or 1", protocol)
 			}
-			return p.decode(args[0], codec.Dialect(protocol))
+			return p.decode(cmd.Context(), args[0], codec.Dialect(protocol))
 		},
 	}
 	protocolFlag(cmd, &protocol)
@@ -58,16 +59,9 @@ offset.`,
 }
 
 // decode prints the frames of a file, "-" for stdin.
-func (p *program) decode(name string, dialect codec.Dialect) error {
-	in := p.in
-	if name != "-" {
-		file, err := os.Open(name)
-		if err != nil {
-			return local(err)
-		}
-		defer file.Close() // it was read only
-		in = file
-	}
+func (p *program) decode(ctx context.Context, name string, dialect codec.Dialect) error {
+	in := p.input(ctx, name)
+	defer in.Close()
 	d := &decoder{out: bufio.NewWriter(p.out), dialect: dialect, streams: make(map[string]*stream)}
 	return d.read(bufio.NewReader(in))
 }
@@ -132,7 +126,8 @@ func (d *decoder) readBytes(in io.Reader) error {
 func (d *decoder) readText(in io.Reader) error {
 	lines := bufio.NewScanner(in)
 	lines.Buffer(nil, maxLineBytes)
-	for number := 1; lines.Scan(); number++ {
+	number := 1
+	for ; lines.Scan(); number++ {
 		text := strings.TrimSpace(lines.Text())
 		if text == "" || strings.HasPrefix(text, "#") {
 			continue
@@ -149,6 +144,9 @@ func (d *decoder) readText(in io.Reader) error {
 		if err := d.add(direction, b); err != nil {
 			return err
 		}
+	}
+	if errors.Is(lines.Err(), bufio.ErrTooLong) {
+		return local(fmt.Errorf("line %d is longer than %d MiB: break it between two bytes", number, maxLineBytes>>20))
 	}
 	return local(lines.Err())
 }
@@ -192,7 +190,9 @@ func (d *decoder) frames(direction string, p []byte) error {
 			return local(err)
 		}
 	}
-	s.held = append(s.held[:0], s.held[at:]...)
+	if at > 0 { // else the same bytes would be moved again with each piece of a frame
+		s.held = append(s.held[:0], s.held[at:]...)
+	}
 	return nil
 }
 

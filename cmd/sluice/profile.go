@@ -73,7 +73,7 @@ does not name has its default. An application takes it when it is started anew.`
 			if (len(args) == 2) == (file != "") {
 				return errors.New("want one of PROFILE, - and --file")
 			}
-			text, err := p.blob(args[1:], file)
+			text, err := p.blob(cmd.Context(), args[1:], file)
 			if err != nil {
 				return local(err)
 			}

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 
 	"github.com/sluice-rpc/sluice/codec"
 	"github.com/sluice-rpc/sluice/service"
@@ -87,7 +85,7 @@ With --pack the value is JSON and is kept as msgpack, as manifests and profiles 
 			if (len(args) == 3) == (file != "") {
 				return errors.New("want one of VALUE, - and --file")
 			}
-			blob, err := p.blob(args[2:], file)
+			blob, err := p.blob(cmd.Context(), args[2:], file)
 			if err != nil {
 				return local(err)
 			}
@@ -109,31 +107,14 @@ With --pack the value is JSON and is kept as msgpack, as manifests and profiles 
 }
 
 // blob returns the value that the command line names: a word, stdin for "-", or a file.
-func (p *program) blob(word []string, file string) ([]byte, error) {
+func (p *program) blob(ctx context.Context, word []string, file string) ([]byte, error) {
 	switch {
 	case file != "":
-		f, err := os.Open(file)
-		if err != nil {
-			return nil, err
-		}
-		defer f.Close() // it was read only
-		return readBounded(f, file)
+		return p.readBounded(ctx, file)
 	case word[0] == "-":
-		return readBounded(p.in, "stdin")
+		return p.readBounded(ctx, "-")
 	}
 	return []byte(word[0]), nil
-}
-
-// readBounded reads all of r, which has at most maxBlobBytes.
-func readBounded(r io.Reader, name string) ([]byte, error) {
-	blob, err := io.ReadAll(io.LimitReader(r, maxBlobBytes+1))
-	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", name, err)
-	}
-	if len(blob) > maxBlobBytes {
-		return nil, fmt.Errorf("%s has more than %d MiB, which is the most that one call carries", name, maxBlobBytes>>20)
-	}
-	return blob, nil
 }
 
 // packBlob returns JSON as msgpack.

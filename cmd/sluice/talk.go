@@ -119,9 +119,9 @@ func (t *talk) sendChunks(ctx context.Context, s dialogue) error {
 }
 
 // body returns all chunks as one, for a call of v0, which has no stream of the caller.
-func (t *talk) body() ([]byte, error) {
+func (t *talk) body(ctx context.Context) ([]byte, error) {
 	if t.stdin {
-		return readBounded(t.p.in, "stdin")
+		return t.p.readBounded(ctx, "-")
 	}
 	return []byte(strings.Join(t.chunks, "")), nil
 }
