@@ -92,6 +92,8 @@ func TestNewErrors(t *testing.T) {
 		{"", "no --endpoint"},
 		{"--app a --endpoint /e", "no --uuid"},
 		{ok + "--uuid=", "no --uuid"},
+		{ok + "--endpoint /" + strings.Repeat("e", 200), "--endpoint has 201 bytes"},
+		{ok + "--endpoint " + strings.Repeat("e", 200) + ":1", ""}, // dialled by TCP
 		{ok, ""},
 	} {
 		_, err := worker.New(worker.FromArgs(strings.Fields(tt.args)))
@@ -197,7 +199,7 @@ func TestConnectErrors(t *testing.T) {
 		l.Close()
 	}
 	for _, endpoint := range []string{
-		filepath.Join(dir, "missing"), file, dir, dead, filepath.Join(dir, strings.Repeat("long", 40)), "localhost:1", "@", "nowhere",
+		filepath.Join(dir, "missing"), file, dir, dead, "localhost:1", "@", "nowhere",
 	} {
 		var told error
 		w, err := worker.New(worker.Config{

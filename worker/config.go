@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"math"
 	"net"
+	"syscall"
 	"time"
 
 	"github.com/sluice-rpc/sluice/codec"
@@ -67,8 +68,8 @@ func (c *Config) setDefaults() error {
 	if c.err != nil {
 		return c.err
 	}
-	if c.Conn == nil && c.Endpoint == "" {
-		return ErrNoEndpoint
+	if err := c.checkEndpoint(); err != nil {
+		return err
 	}
 	if c.UUID == "" {
 		return fmt.Errorf("worker: no --uuid: the engine would not know this worker")
@@ -101,6 +102,22 @@ func (c *Config) setDefaults() error {
 		c.Logger = slog.Default()
 	}
 	c.Logger = c.Logger.With("app", c.App)
+	return nil
+}
+
+// maxSocketPath is the longest path of a unix socket here, without the zero behind it.
+const maxSocketPath = len(syscall.RawSockaddrUnix{}.Path) - 1
+
+// checkEndpoint refuses what cannot be dialled, ever.
+func (c *Config) checkEndpoint() error {
+	switch n := len(c.Endpoint); {
+	case c.Conn != nil:
+	case n == 0:
+		return ErrNoEndpoint
+	case n > maxSocketPath && network(c.Endpoint) == "unix":
+		return fmt.Errorf("worker: --endpoint has %d bytes, and the path of a unix socket at most %d: "+
+			"have the engine listen in a directory with a shorter name", n, maxSocketPath)
+	}
 	return nil
 }
 
