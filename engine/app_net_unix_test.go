@@ -142,8 +142,8 @@ func TestAppLive(t *testing.T) {
 					})
 				}
 				wg.Wait()
-				if i := l.Stats(); i.Accepted != 40 || i.Rejected != 0 || i.Spawned != 2 {
-					t.Errorf("Info() = %+v, want 40 requests on 2 slaves", i)
+				if i := l.Stats(); i.Accepted != 40 || i.Rejected != 0 || i.Spawned < 1 || i.Spawned > 2 {
+					t.Errorf("Info() = %+v, want 40 requests on at most 2 slaves", i)
 				}
 			})
 		}

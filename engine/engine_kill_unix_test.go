@@ -165,22 +165,10 @@ func places(t *testing.T) []string {
 // Services are on the ports above the locator's, the next free one each.
 func TestPorts(t *testing.T) {
 	emptyTemp(t)
-	first := 0
-	var taken net.Listener
-	for range 50 { // until two ports are free one behind the other
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		port := ln.Addr().(*net.TCPAddr).Port
-		_ = ln.Close()
-		if taken, err = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port+1)); err == nil {
-			first = port
-			break
-		}
-	}
-	if first == 0 {
-		t.Skip("no two free ports in a row")
+	first := freePorts(t, 2)
+	taken, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", first+1))
+	if err != nil {
+		t.Fatal(err)
 	}
 	defer taken.Close()
 	e, err := engine.New(engine.Config{Listen: fmt.Sprintf("127.0.0.1:%d", first), RuntimeDir: t.TempDir(), Logger: slog.New(slog.DiscardHandler)})

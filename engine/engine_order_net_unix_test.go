@@ -4,6 +4,7 @@ package engine_test
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net"
 	"path/filepath"
@@ -18,12 +19,7 @@ import (
 // Whoever finds the locator finds the stock services too: a client that comes back to an
 // engine which starts again is not told that there is no storage.
 func TestLocatorIsLast(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := l.Addr().String()
-	_ = l.Close()
+	addr := fmt.Sprintf("127.0.0.1:%d", freePorts(t, 1))
 	dir := filepath.Join(t.TempDir(), "state")
 	for range 10 {
 		e, err := engine.New(engine.Config{Listen: addr, Dir: dir, Logger: slog.New(slog.DiscardHandler)})

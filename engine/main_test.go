@@ -50,12 +50,11 @@ func TestMain(m *testing.M) {
 // quiet waits for the goroutines of the tests to end and reports whether they did.
 func quiet() bool {
 	buf := make([]byte, 1<<20)
-	for range 100 {
+	for begin := time.Now(); time.Since(begin) < time.Minute; time.Sleep(10 * time.Millisecond) {
 		_, others, _ := strings.Cut(string(buf[:runtime.Stack(buf, true)]), "\n\n") // the first is this one
 		if !strings.Contains(others, "sluice-rpc") {
 			return true
 		}
-		time.Sleep(20 * time.Millisecond)
 	}
 	fmt.Printf("goroutines are left:\n%s", buf[:runtime.Stack(buf, true)])
 	return false

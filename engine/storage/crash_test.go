@@ -68,9 +68,12 @@ func TestKill(t *testing.T) {
 	dir := t.TempDir()
 	rng := rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 0))
 	at := make(map[string]int) // the change that each key has
-	acked, swept := 0, 0
+	acked, swept, late := 0, 0, 0
 	for round := range crashes {
 		seen := runAndKill(t, dir, at, rng)
+		if len(seen) > 0 {
+			late++
+		}
 		s, err := Open(dir, quiet)
 		if err != nil {
 			t.Fatalf("round %d: Open() = %v", round, err)
@@ -92,8 +95,8 @@ func TestKill(t *testing.T) {
 		}
 	}
 	t.Logf("%d kills, %d acknowledged changes, %d files swept", crashes, acked, swept)
-	if acked < crashes {
-		t.Errorf("%d acknowledged changes are too few to tell", acked)
+	if late < crashes/4 { // how many changes a round has is up to the disk
+		t.Errorf("%d of %d kills came behind an acknowledged change, which are too few to tell", late, crashes)
 	}
 }
 
