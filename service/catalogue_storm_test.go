@@ -13,7 +13,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sluice-rpc/sluice/channel"
 	"github.com/sluice-rpc/sluice/codec"
 	"github.com/sluice-rpc/sluice/internal/invariants"
 	"github.com/sluice-rpc/sluice/service"
@@ -126,11 +125,7 @@ func testG3TCP(t *testing.T) {
 	const services = 100
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	loops, err := channel.NewLoops(channel.LoopsConfig{N: 1})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = loops.Close(context.Background()) })
+	loops := oneLoop(t)
 	serve := func(d service.Declaration, addr string) *service.Server {
 		srv, err := service.NewServer(service.ServerConfig{Declaration: d, Loops: loops, Logger: slog.New(slog.DiscardHandler)})
 		for err == nil {

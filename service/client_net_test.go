@@ -7,8 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sluice-rpc/sluice/channel"
-	"github.com/sluice-rpc/sluice/codec"
 	"github.com/sluice-rpc/sluice/service"
 	"github.com/sluice-rpc/sluice/session"
 )
@@ -17,11 +15,7 @@ import (
 func TestClientNet(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	loops, err := channel.NewLoops(channel.LoopsConfig{N: 1})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = loops.Close(context.Background()) })
+	loops := oneLoop(t)
 	listen := func(d service.Declaration) *service.Server {
 		srv, err := service.NewServer(service.ServerConfig{Declaration: d, Loops: loops, Logger: slog.New(slog.DiscardHandler)})
 		if err == nil {
@@ -71,16 +65,8 @@ func TestClientNet(t *testing.T) {
 	if err := first.Close(ctx); err != nil {
 		t.Errorf("Close() = %v", err)
 	}
-	for { // the first may go below a call
-		reply, err := s.Call(ctx, "echo", codec.Args("again"))
-		if err == nil {
-			wantString(t, reply, err, "again")
-			break
-		}
-		if ctx.Err() != nil {
-			t.Fatalf("Call() = %v until the deadline", err)
-		}
-	}
+	reply, err := callBack(ctx, s, "again") // the first may go below a call
+	wantString(t, reply, err, "again")
 	if err := client.Close(ctx); err != nil {
 		t.Errorf("Close() = %v", err)
 	}

@@ -35,14 +35,56 @@ func TestClientOffers(t *testing.T) {
 	}
 }
 
+// offerTo has a client that offers or not talk to a service that wants plain Cocaine or
+// not: cancelled says whether a method is to learn that its caller gave up.
 func offerTo(t *testing.T, offer, plain, cancelled bool) {
 	gaveUp := make(chan error, 1)
-	var locator *service.Server
+	windows := session.Extensions{Offer: offer, SessionWindow: 1000, ChannelWindow: 3000}
+	var cfg service.ServerConfig
+	cfg.Sessions.Extensions = windows
+	cfg.Sessions.Extensions.NoCancel, cfg.Sessions.Extensions.NoCredit, cfg.Sessions.Extensions.NoCompression = plain, plain, plain
+	srv := ownLocator(t, cfg, gaveUp)
+	c, err := service.Connect(t.Context(), service.Config{
+		Sessions: session.Config{Extensions: windows}, Logger: slog.New(slog.DiscardHandler),
+		Dial: func(context.Context, string, string) (net.Conn, error) {
+			ours, theirs := channel.Pair(channel.Script{})
+			return ours, srv.Attach(theirs)
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = errors.Join(c.Close(t.Context()), srv.Close(t.Context())) }()
+
+	echoBeyondWindows(t, c.Service("s"))
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	if _, err := c.Service("s").Call(ctx, "wait", codec.Args()); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("Call() = %v, want that the deadline has passed", err)
+	}
+	synctest.Wait()
+	var told *session.Error
+	select {
+	case err := <-gaveUp:
+		if !cancelled || !errors.As(err, &told) || !told.Remote || told.Code != 125 {
+			t.Errorf("the method's context ended with %v, want it to be told: %v", err, cancelled)
+		}
+	default:
+		if cancelled {
+			t.Error("the method was not told that its caller gave up")
+		}
+	}
+}
+
+// ownLocator is the locator and the service that it finds in one: wait tells gaveUp why
+// its context ended, and echo returns what is streamed to it.
+func ownLocator(t *testing.T, cfg service.ServerConfig, gaveUp chan<- error) (srv *service.Server) {
+	t.Helper()
 	resolve := service.Handled{
 		Method: service.Method{ID: 0, Name: "resolve", Rx: session.Primitive},
 		OnLoop: func(c *service.Call) {
 			_ = c.ReplyBytes(service.AppendResolved(nil, service.Resolved{
-				Endpoints: []service.Endpoint{{Host: "here", Port: 1}}, Version: 1, API: locator.API(),
+				Endpoints: []service.Endpoint{{Host: "here", Port: 1}}, Version: 1, API: srv.API(),
 			}))
 		},
 	}
@@ -68,28 +110,19 @@ func offerTo(t *testing.T, offer, plain, cancelled bool) {
 			return nil
 		},
 	}
-	windows := session.Extensions{Offer: offer, SessionWindow: 1000, ChannelWindow: 3000}
-	cfg := service.ServerConfig{Declaration: service.Declaration{Name: "s", Version: 1, Methods: []service.Handled{resolve, wait, echo}}}
-	cfg.Sessions.Extensions = windows
-	cfg.Sessions.Extensions.NoCancel, cfg.Sessions.Extensions.NoCredit, cfg.Sessions.Extensions.NoCompression = plain, plain, plain
-	locator = testServer(t, cfg)
-	c, err := service.Connect(t.Context(), service.Config{
-		Sessions: session.Config{Extensions: windows}, Logger: slog.New(slog.DiscardHandler),
-		Dial: func(context.Context, string, string) (net.Conn, error) {
-			ours, theirs := channel.Pair(channel.Script{})
-			return ours, locator.Attach(theirs)
-		},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = errors.Join(c.Close(t.Context()), locator.Close(t.Context())) }()
+	cfg.Declaration = service.Declaration{Name: "s", Version: 1, Methods: []service.Handled{resolve, wait, echo}}
+	srv = testServer(t, cfg)
+	return srv
+}
 
-	s, err := c.Service("s").Open(t.Context(), "echo", codec.Args())
+// echoBeyondWindows streams far more than both windows hold, and wants it back.
+func echoBeyondWindows(t *testing.T, of *service.Service) {
+	t.Helper()
+	s, err := of.Open(t.Context(), "echo", codec.Args())
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i := range 20 { // far beyond the windows
+	for i := range 20 {
 		p := make([]byte, 700+i)
 		if err := s.Send(t.Context(), p); err != nil {
 			t.Fatal(err)
@@ -99,22 +132,4 @@ func offerTo(t *testing.T, offer, plain, cancelled bool) {
 		}
 	}
 	_ = s.Close()
-
-	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-	defer cancel()
-	if _, err := c.Service("s").Call(ctx, "wait", codec.Args()); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("Call() = %v, want that the deadline has passed", err)
-	}
-	synctest.Wait()
-	var told *session.Error
-	select {
-	case err := <-gaveUp:
-		if !cancelled || !errors.As(err, &told) || !told.Remote || told.Code != 125 {
-			t.Errorf("the method's context ended with %v, want it to be told: %v", err, cancelled)
-		}
-	default:
-		if cancelled {
-			t.Error("the method was not told that its caller gave up")
-		}
-	}
 }

@@ -98,25 +98,36 @@ func TestBadGraphs(t *testing.T) {
 		{"too deep", one(deep(service.MaxGraphDepth+1), empty), "5/tx" + strings.Repeat("/0", service.MaxGraphDepth), "more than 12 states"},
 		{"much too deep", one(empty, deep(100_000)), "5/rx" + strings.Repeat("/0", service.MaxGraphDepth), "more than 12 states"},
 	} {
-		api, err := service.DecodeAPI(row.raw)
-		if err == nil {
-			t.Errorf("%s: DecodeAPI() = %v, nil, want an error", row.what, api)
-			continue
-		}
-		g := asGraphError(t, err)
-		if g.Path != row.path || !strings.Contains(g.Err.Error(), row.text) {
-			t.Errorf("%s: DecodeAPI() = %v, want path %q and %q", row.what, err, row.path, row.text)
-		}
-		if !strings.HasPrefix(err.Error(), "bad_graph") || errors.Unwrap(err) == nil {
-			t.Errorf("%s: %v", row.what, err)
-		}
-		// In an answer to resolve it is the same error, wrapped.
-		if row.what != "bytes behind" && row.raw != nil {
-			s, err := service.DecodeResolved(arr(arr(), num(1), row.raw))
-			if w := asGraphError(t, err); w.Path != row.path || s.API != nil {
-				t.Errorf("%s: DecodeResolved() = %v, %v, want path %q", row.what, s, err, row.path)
+		t.Run(row.what, func(t *testing.T) {
+			wantBadGraph(t, row.raw, row.path, row.text)
+			if row.what != "bytes behind" && row.raw != nil {
+				wantBadResolved(t, row.raw, row.path)
 			}
-		}
+		})
+	}
+}
+
+// wantBadGraph wants a graph to be refused for what is at path.
+func wantBadGraph(t *testing.T, raw []byte, path, text string) {
+	t.Helper()
+	api, err := service.DecodeAPI(raw)
+	if err == nil {
+		t.Fatalf("DecodeAPI() = %v, nil, want an error", api)
+	}
+	if g := asGraphError(t, err); g.Path != path || !strings.Contains(g.Err.Error(), text) {
+		t.Errorf("DecodeAPI() = %v, want path %q and %q", err, path, text)
+	}
+	if !strings.HasPrefix(err.Error(), "bad_graph") || errors.Unwrap(err) == nil {
+		t.Errorf("DecodeAPI() = %v, want bad_graph and its cause", err)
+	}
+}
+
+// wantBadResolved wants the same error for an answer to resolve that has the graph.
+func wantBadResolved(t *testing.T, raw []byte, path string) {
+	t.Helper()
+	s, err := service.DecodeResolved(arr(arr(), num(1), raw))
+	if w := asGraphError(t, err); w.Path != path || s.API != nil {
+		t.Errorf("DecodeResolved() = %v, %v, want path %q", s, err, path)
 	}
 }
 

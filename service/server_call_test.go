@@ -139,13 +139,7 @@ func TestCloseCallee(t *testing.T) {
 		srv := testServer(t, service.ServerConfig{Declaration: numbered(
 			service.Handled{Method: service.Method{Name: "never", Rx: session.Primitive}, OnLoop: func(*service.Call) {}},
 			primitive("wait", func(ctx context.Context, _ *service.Call) error { <-ctx.Done(); return ctx.Err() }))})
-		k := srv.Callee()
-		table, err := session.New(session.Config{Role: session.Client, Owner: calledBack{k}, OnSettled: k.OnSettled,
-			Channel: channel.Config{Dialect: codec.V1}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		k.Bind(table, nil)
+		table := calledTable(t, srv)
 		ours, theirs := channel.Pair(channel.Script{})
 		if err := table.Channel().Attach(theirs); err != nil {
 			t.Fatal(err)

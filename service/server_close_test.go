@@ -15,10 +15,10 @@ import (
 	"github.com/sluice-rpc/sluice/session"
 )
 
-// TestCloseDrains: calls that run are answered, new ones are refused, endless ones end,
-// and then the connections do.
-func TestCloseDrains(t *testing.T) {
-	d := numbered(
+// unhurried has methods that take their time: two that answer, and four that end only
+// when they are told to. Sessions 1 to 6 of TestCloseDrains call them in this order.
+func unhurried() service.Declaration {
+	return numbered(
 		primitive("slow", func(_ context.Context, c *service.Call) error {
 			time.Sleep(3 * time.Second)
 			return c.Reply(codec.Args("done"))
@@ -40,8 +40,13 @@ func TestCloseDrains(t *testing.T) {
 				return err
 			}},
 	)
+}
+
+// TestCloseDrains: calls that run are answered, new ones are refused, endless ones end,
+// and then the connections do.
+func TestCloseDrains(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		srv := testServer(t, service.ServerConfig{Declaration: d})
+		srv := testServer(t, service.ServerConfig{Declaration: unhurried()})
 		c := dial(t, srv, codec.V1)
 		defer c.close()
 		for method := range uint64(6) {

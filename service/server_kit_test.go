@@ -21,7 +21,18 @@ import (
 	"github.com/sluice-rpc/sluice/session"
 )
 
-// testServer is a server in a bubble, closed at the end of the test.
+// oneLoop is an event loop that servers and clients share; they are closed before it.
+func oneLoop(t *testing.T) *channel.Loops {
+	t.Helper()
+	loops, err := channel.NewLoops(channel.LoopsConfig{N: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = loops.Close(context.Background()) })
+	return loops
+}
+
+// testServer is a server that logs nothing; the test closes it.
 func testServer(t *testing.T, cfg service.ServerConfig) *service.Server {
 	t.Helper()
 	if cfg.Logger == nil {

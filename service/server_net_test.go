@@ -10,7 +10,6 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/sluice-rpc/sluice/channel"
 	"github.com/sluice-rpc/sluice/codec"
 	"github.com/sluice-rpc/sluice/service"
 	"github.com/sluice-rpc/sluice/session"
@@ -80,11 +79,7 @@ func TestListen(t *testing.T) {
 
 // TestListenShared shares loops among servers, which Close leaves alone.
 func TestListenShared(t *testing.T) {
-	loops, err := channel.NewLoops(channel.LoopsConfig{N: 1})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = loops.Close(t.Context()) }()
+	loops := oneLoop(t)
 	for _, v0 := range []bool{false, true} {
 		srv := testServer(t, service.ServerConfig{Declaration: newMemory().declaration(), Loops: loops, V0: v0, Host: "here"})
 		if err := srv.Listen(t.Context(), "tcp", ":0"); err != nil {

@@ -215,6 +215,19 @@ func (calledBack) OnHandshake([]byte)        {}
 func (calledBack) OnHeartbeat()              {}
 func (calledBack) OnTerminate(int64, []byte) {}
 
+// calledTable is the table of a client's connection, whose other end may call srv.
+func calledTable(t *testing.T, srv *service.Server) *session.Table {
+	t.Helper()
+	k := srv.Callee()
+	table, err := session.New(session.Config{Role: session.Client, Owner: calledBack{k}, OnSettled: k.OnSettled,
+		Channel: channel.Config{Dialect: codec.V1}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	k.Bind(table, nil)
+	return table
+}
+
 // TestCallBack: both sides of one connection call each other's methods.
 func TestCallBack(t *testing.T) {
 	front := numbered(primitive("greet", func(ctx context.Context, c *service.Call) error {
@@ -237,13 +250,7 @@ func TestCallBack(t *testing.T) {
 	}))
 	synctest.Test(t, func(t *testing.T) {
 		srv, client := testServer(t, service.ServerConfig{Declaration: front}), testServer(t, service.ServerConfig{Declaration: own})
-		k := client.Callee()
-		table, err := session.New(session.Config{Role: session.Client, Owner: calledBack{k}, OnSettled: k.OnSettled,
-			Channel: channel.Config{Dialect: codec.V1}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		k.Bind(table, nil)
+		table := calledTable(t, client)
 		a, b := channel.Pair(channel.Script{})
 		if err := errors.Join(srv.Attach(b), table.Channel().Attach(a)); err != nil {
 			t.Fatal(err)

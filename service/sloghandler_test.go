@@ -34,20 +34,25 @@ func queued(t testing.TB, l *Logger) (list []map[string]any) {
 			m[slog.TimeKey] = e.at
 		}
 		for _, a := range attrs {
-			group := m
-			path := strings.Split(a.Key, ".")
-			for _, name := range path[:len(path)-1] {
-				if group[name] == nil {
-					group[name] = make(map[string]any)
-				}
-				group = group[name].(map[string]any)
-			}
-			group[path[len(path)-1]] = a.Value.Any()
+			put(m, a.Key, a.Value.Any())
 		}
 		list = append(list, m)
 		l.core.queue.pop()
 	}
 	return list
+}
+
+// put sets what a key with dots stands for, a value in groups within m.
+func put(m map[string]any, key string, value any) {
+	path := strings.Split(key, ".")
+	last := len(path) - 1
+	for _, name := range path[:last] {
+		if m[name] == nil {
+			m[name] = make(map[string]any)
+		}
+		m = m[name].(map[string]any)
+	}
+	m[path[last]] = value
 }
 
 // unsent returns a logger that keeps all records.
@@ -102,15 +107,7 @@ func parseText(t testing.TB, line string) map[string]any {
 		} else {
 			value, rest, _ = strings.Cut(behind, " ")
 		}
-		group := m
-		path := strings.Split(key, ".")
-		for _, name := range path[:len(path)-1] {
-			if group[name] == nil {
-				group[name] = make(map[string]any)
-			}
-			group = group[name].(map[string]any)
-		}
-		group[path[len(path)-1]] = value
+		put(m, key, value)
 	}
 	return m
 }
