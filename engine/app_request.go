@@ -40,6 +40,8 @@ func (a *App) Enqueue(s *session.Session, event string, headers []codec.Header) 
 		answerQueueFull.give(s)
 	case isStopping:
 		answerNotRunning.give(s)
+	case isExpired:
+		answerExpired.give(s)
 	default:
 		s.Pause()
 		s.SetHandler(waiter{r})
@@ -145,6 +147,9 @@ func (r *request) over() {
 // after that the caller bounds it. An error is a *session.Error with Delivery NotSent, or
 // the cause of ctx. Any goroutine but a loop.
 func (a *App) Invoke(ctx context.Context, event string, headers []codec.Header) (*session.Session, error) {
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
 	now := time.Now()
 	r := &request{app: a, event: event, born: now, granted: make(chan grant, 1)}
 	a.mu.Lock()
@@ -159,6 +164,8 @@ func (a *App) Invoke(ctx context.Context, event string, headers []codec.Header) 
 		return nil, answerQueueFull.err()
 	case isStopping:
 		return nil, answerNotRunning.err()
+	case isExpired:
+		return nil, answerExpired.err()
 	case isQueued:
 		a.turn()
 	}

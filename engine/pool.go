@@ -61,6 +61,7 @@ const (
 	isQueued                  // it waits
 	isFull                    // it is refused
 	isStopping                // it is refused: the application is stopping
+	isExpired                 // it is refused: its time was over when it came
 	isAnswered                // it has ended meanwhile
 )
 
@@ -80,6 +81,10 @@ func (p *pool) admit(r *request, now time.Time) verdict {
 	if p.stopping {
 		p.rejected++
 		return isStopping
+	}
+	if !r.deadline.IsZero() && !r.deadline.After(now) {
+		p.rejected++
+		return isExpired
 	}
 	r.number = p.accepted
 	if p.queue.depth == 0 {

@@ -116,7 +116,7 @@ func (m *model) act() {
 		switch m.pool.admit(r, m.now) {
 		case isAssigned:
 			m.take(r)
-		case isFull, isStopping:
+		case isFull, isStopping, isExpired:
 			m.settle(r, "refused")
 		}
 	case n < 11: // a request is over

@@ -14,6 +14,10 @@ import (
 // it and there is another instance.
 func (s *Service) attempt(ctx context.Context, method string, f func(l lease) (Outcome, error)) error {
 	s.counts.calls.Add(1)
+	if ctx.Err() != nil { // a call that comes too late is not begun, though it could be sent at once
+		s.counts.failed.Add(1)
+		return cutError(context.Cause(ctx))
+	}
 	var tried []*Instance
 	var unknown error // of a try that the service may have got
 	for n := 0; ; n++ {
