@@ -50,6 +50,8 @@ type AppSlave struct {
 	PID      int
 	Accepted uint64 // requests that it got
 	Load     int    // requests that it has
+	Asking   int    // of these, those whose caller has not ended yet what it sends (load:tx)
+	Owed     int    // those whose answer the worker has not ended yet (load:rx)
 	Oldest   time.Duration
 	Uptime   time.Duration
 }
@@ -81,6 +83,7 @@ func (a *App) Stats() AppInfo {
 		one := AppSlave{Accepted: m.accepted, Load: m.load, Uptime: now.Sub(m.began)}
 		if m.slave != nil {
 			one.UUID, one.State, one.PID = m.slave.uuid, m.slave.State(), m.slave.PID()
+			one.Asking, one.Owed = m.slave.halves()
 		}
 		for _, r := range p.deadlines {
 			if r.member == m {
@@ -100,8 +103,7 @@ func (a *App) Stats() AppInfo {
 }
 
 // AppendInfo appends the info as one msgpack map, with the keys and types of the live
-// runtime's info, in the order of its keys. Our sessions do not tell how far their two
-// directions are, so load:rx and load:tx are the load.
+// runtime's info, in the order of its keys.
 func (i AppInfo) AppendInfo(dst []byte) []byte {
 	dst = codec.AppendMapHeader(dst, 10)
 	dst = i.appendPool(appendCount(dst, "load", i.Load))
@@ -148,9 +150,9 @@ func (i AppInfo) appendPool(dst []byte) []byte {
 func (s AppSlave) appendSlave(dst []byte, profile string) []byte {
 	dst = codec.AppendMapHeader(dst, 8)
 	dst = codec.AppendUint(codec.AppendString(dst, "accepted"), s.Accepted)
-	dst = appendCount(dst, "load:rx", s.Load)
+	dst = appendCount(dst, "load:rx", s.Owed)
 	dst = appendCount(dst, "load:total", s.Load)
-	dst = appendCount(dst, "load:tx", s.Load)
+	dst = appendCount(dst, "load:tx", s.Asking)
 	dst = appendCount(dst, "oldest_channel_age", int(s.Oldest.Milliseconds()))
 	dst = appendProfileName(dst, profile)
 	dst = codec.AppendString(codec.AppendString(dst, "state"), s.State.String())

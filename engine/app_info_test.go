@@ -122,3 +122,43 @@ func TestAppInfo(t *testing.T) {
 		}
 	})
 }
+
+// load:tx counts the requests whose caller goes on, load:rx those that are owed more of an
+// answer, as at the live runtime, whose capture has one of the first kind: answered, and its
+// caller has not ended.
+func TestAppInfoHalves(t *testing.T) {
+	for _, d := range []codec.Dialect{codec.V0, codec.V1} {
+		synctest.Test(t, func(t *testing.T) {
+			c := newCloud(t, engine.AppConfig{Dialect: d})
+			v := c.visit(codec.V1)
+			want := func(what string, load, tx, rx int) {
+				t.Helper()
+				synctest.Wait()
+				if i := c.Stats(); i.Slaves[0].Load != load || i.Slaves[0].Asking != tx || i.Slaves[0].Owed != rx {
+					t.Errorf("%v: %s: Stats().Slaves = %+v, want load %d, %d asking, %d owed", d, what, i.Slaves, load, tx, rx)
+				}
+			}
+			one := v.enqueue("one")
+			s := c.next()
+			want("no worker yet", 0, 0, 0)
+			w := c.worker(s)
+			first := uint64(1 + d)
+			w.want(t, invoke(first, "one"))
+			want("one request", 1, 1, 1)
+			if err := w.send(codec.Frame{Kind: codec.KindChoke, Session: first}); err != nil {
+				t.Fatal(err)
+			}
+			want("answered", 1, 1, 0)
+			_ = one.Close()
+			want("over", 0, 0, 0)
+			_ = v.enqueue("two").Close()
+			want("asked", 1, 0, 1)
+			if _, err := c.Invoke(t.Context(), "three", nil); err != nil {
+				t.Fatal(err)
+			}
+			want("one of this process", 2, 1, 2)
+			_ = w.Close()
+			synctest.Wait()
+		})
+	}
+}

@@ -17,8 +17,10 @@ type Profile struct {
 	// Name of the profile, for Info. If empty, "default".
 	Name string
 
-	// SpawnTimeout (spawn-timeout) is read, kept and shown, and not needed: a process of
-	// ours runs or has failed at once. If zero, 1 s.
+	// SpawnTimeout (spawn-timeout) is read, kept and shown, and bounds nothing: in the live
+	// runtime it is for the answer of an isolation daemon, and Isolate has none. The system
+	// starts a process in one call that has succeeded or failed when it returns; what the
+	// process then takes is HandshakeTimeout's. If zero, 1 s.
 	SpawnTimeout time.Duration
 	// HandshakeTimeout (handshake-timeout, in v0 startup-timeout) is the time from the
 	// start of a process until its slave is active. If zero, 5 s, in v0 10 s. A command

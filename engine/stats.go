@@ -20,6 +20,15 @@ type SlaveStats struct {
 	Channel   channel.Stats
 }
 
+// halves counts the directions that have not ended: to the worker, and from it.
+func (s *Slave) halves() (to, from int) {
+	if k := s.link.Load(); k != nil {
+		st := k.table.Stats()
+		return st.Sending, st.Receiving
+	}
+	return 0, 0
+}
+
 // Stats returns a snapshot. It waits for the channel's loop; any goroutine but that.
 func (s *Slave) Stats() SlaveStats {
 	st := SlaveStats{

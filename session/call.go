@@ -222,7 +222,7 @@ func (t *Table) revoke(m *codec.Message) bool {
 	}
 	if s := t.ids.get(id); s != nil && !t.mine(id) {
 		t.lenient = true
-		s.rx = nil
+		s.peerAt(nil)
 		t.cancelled(s)
 		s.cutOff(&Error{Category: category, Code: code, Message: "revoked", Remote: true})
 		t.settle(s)

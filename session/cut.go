@@ -40,7 +40,8 @@ func (s *Session) CloseRead() {
 // no further message of (protocol: channels). On the loop.
 func (s *Session) Drop() {
 	s.tx.Close()
-	s.txDone, s.hungry = true, false
+	s.hungry = false
+	s.sentAll()
 	s.t.payQueue()
 	s.flushAtEnd()
 	s.Ignore()

@@ -43,6 +43,8 @@ func (e events) OnClose(err *channel.CloseError) {
 	list := t.ids.all()
 	t.ids, t.pause = ids{}, pauses{timer: t.pause.timer}
 	t.counts.open.Store(0)
+	t.counts.sending.n.Store(0)
+	t.counts.receiving.n.Store(0)
 	for _, s := range list {
 		s.rx, s.installed, s.parked, s.hungry = nil, false, false, false
 	}

@@ -280,7 +280,8 @@ func (t *Table) cancelledBy(r *codec.Reader) {
 func (t *Table) endBoth(s *Session, e *Error) {
 	t.lenient = true
 	s.tx.Close()
-	s.txDone, s.rx = true, nil
+	s.sentAll()
+	s.peerAt(nil)
 	s.cutOff(e)
 	t.settle(s)
 }

@@ -19,14 +19,15 @@ func (s *Session) receive(m *codec.Message) {
 		s.t.misplaced(s)
 		return
 	}
-	s.rx, s.slot = slot.Next, slot
+	s.slot = slot
+	s.peerAt(slot.Next)
 	switch slot.Kind {
 	case Chunk:
 		s.gotChunk(m)
 	case Value:
 		s.gotData(m.Args)
 	case Choke:
-		s.rx = nil
+		s.peerAt(nil)
 	case Fault:
 		s.gotError(m)
 	}
@@ -204,7 +205,7 @@ func (s *Session) gotError(m *codec.Message) {
 	} else {
 		e.Message = "malformed"
 	}
-	s.rx = nil
+	s.peerAt(nil)
 	s.t.cancelled(s)
 	s.cutOff(e)
 }

@@ -119,7 +119,7 @@ func (s *Session) Ignore() {
 	s.dropKept()
 	s.t.unpark(s)
 	if s.txDone {
-		s.rx = nil
+		s.peerAt(nil)
 		s.t.settle(s)
 	}
 }
@@ -172,13 +172,13 @@ func (s *Session) Opened(at int64) {
 
 // Finished is for the channel.
 func (s *Session) Finished() {
-	if s.txDone = true; s.hungry {
+	if s.sentAll(); s.hungry {
 		s.hungry = false
 		s.t.ch.Post(s.tellWritable) // of what was kept for it, for there is nothing to wait for
 	}
 	s.t.payQueue()
 	if s.ignored {
-		s.rx = nil
+		s.peerAt(nil)
 	}
 	s.t.settle(s)
 }

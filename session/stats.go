@@ -1,10 +1,16 @@
 package session
 
-import "sync/atomic"
+import (
+	"sync/atomic"
+
+	"github.com/sluice-rpc/sluice/internal/invariants"
+)
 
 // Stats is a snapshot of a table's counters.
 type Stats struct {
 	Open       int    // sessions now
+	Sending    int    // of these, those in which our direction has not ended
+	Receiving  int    // likewise, the peer's
 	Opened     uint64 // by either side
 	Completed  uint64 // both directions ended without an error of the peer or a cut here
 	Cancelled  uint64 // the peer sent an error
@@ -36,9 +42,19 @@ type counter struct{ n atomic.Uint64 }
 
 func (c *counter) inc() { c.n.Store(c.n.Load() + 1) }
 
+// gauge likewise goes up and down.
+type gauge struct{ n atomic.Int64 }
+
+func (g *gauge) add(by int64) {
+	n := g.n.Load() + by
+	invariants.Check(n >= 0, "more directions have ended than were open")
+	g.n.Store(n)
+}
+
 // counters are what Stats is a snapshot of.
 type counters struct {
 	open                                                  atomic.Int64
+	sending, receiving                                    gauge
 	opened, completed, cancelled, failed, refused, parked counter
 	heartbeats, late, repeated, unknown, grants           counter
 	decompressed                                          counter
@@ -50,7 +66,7 @@ type counters struct {
 func (t *Table) Stats() Stats {
 	c := &t.counts
 	return Stats{
-		Open: int(c.open.Load()), Opened: c.opened.n.Load(), Completed: c.completed.n.Load(),
+		Open: int(c.open.Load()), Sending: int(c.sending.n.Load()), Receiving: int(c.receiving.n.Load()), Opened: c.opened.n.Load(), Completed: c.completed.n.Load(),
 		Cancelled: c.cancelled.n.Load(), Failed: c.failed.n.Load(), Refused: c.refused.n.Load(),
 		Parked: c.parked.n.Load(), Heartbeats: c.heartbeats.n.Load(),
 		Shortages: c.shortages.Load(), Grants: c.grants.n.Load(),

@@ -11,6 +11,7 @@ import (
 	"github.com/sluice-rpc/sluice/channel"
 	"github.com/sluice-rpc/sluice/codec"
 	"github.com/sluice-rpc/sluice/codec/compress"
+	"github.com/sluice-rpc/sluice/internal/invariants"
 )
 
 // Role says which end of the link a table is.
@@ -260,6 +261,28 @@ func (t *Table) install(s *Session) {
 	}
 	t.counts.opened.inc()
 	t.counts.open.Store(int64(t.ids.count))
+	if !s.txDone {
+		t.counts.sending.add(1)
+	}
+	if s.rx != nil {
+		t.counts.receiving.add(1)
+	}
+}
+
+// sentAll notes that our direction has ended.
+func (s *Session) sentAll() {
+	if s.installed && !s.txDone {
+		s.t.counts.sending.add(-1)
+	}
+	s.txDone = true
+}
+
+// peerAt moves the peer's direction on to g, nil for its end.
+func (s *Session) peerAt(g *Graph) {
+	if g == nil && s.installed && s.rx != nil {
+		s.t.counts.receiving.add(-1)
+	}
+	s.rx = g
 }
 
 // settle takes a session out of the table when both directions have ended.
@@ -269,6 +292,7 @@ func (t *Table) settle(s *Session) {
 	}
 	s.installed = false
 	t.ids.del(s.id)
+	invariants.Check(t.ids.count > 0 || t.counts.sending.n.Load()|t.counts.receiving.n.Load() == 0, "a direction is open without a session")
 	t.counts.open.Store(int64(t.ids.count))
 	t.unpark(s)
 	s.flushAtEnd()
@@ -312,7 +336,8 @@ func (t *Table) endSession(s *Session, e *Error) {
 	if first {
 		s.tellCut(e)
 	}
-	s.rx, s.cutting = nil, false
+	s.peerAt(nil)
+	s.cutting = false
 	t.settle(s)
 }
 
