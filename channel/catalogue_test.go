@@ -27,77 +27,26 @@ func TestCatalogue(t *testing.T) {
 		{"A3", "every prefix of a conversation, then the end or a reset", anyPrefix},
 		{"A4", "cut at every byte", anySplit},
 		{"A5", "16 MiB of small items in small pieces", manyItems},
-		{"A6", "the first byte is no array's", func(t *testing.T) {
-			refuses(t, codec.V0, []byte{0xc1}, CodeBadFrame, "")
-			refuses(t, codec.V0, []byte("GET / HTTP/1.1\r\n"), CodeBadFrame, "looks like HTTP")
-			refuses(t, codec.V1, []byte{0x16, 3, 1, 2, 0, 1}, CodeBadFrame, "looks like a TLS")
-		}},
-		{"A7", "an array of fewer than three", func(t *testing.T) {
-			for _, p := range [][]byte{{0x90}, {0x91, 1}, {0x92, 1, 2}} {
-				refuses(t, codec.V0, p, CodeBadFrame, "want 3")
-			}
-			refuses(t, codec.V0, []byte{0x93, 1, 2, 3}, CodeBadFrame, "arguments")
-		}},
-		{"A9", "an array that declares 2^32-1 items", func(t *testing.T) {
-			refuses(t, codec.V0, []byte{0xdd, 0xff, 0xff, 0xff, 0xff}, CodeTooManyItems, "")
-			refuses(t, codec.V0, []byte{0x93, 4, 1, 0xdd, 0xff, 0xff, 0xff, 0xff}, CodeTooManyItems, "")
-		}},
-		{"A10", "a size of 4 GiB", func(t *testing.T) {
-			for _, head := range []byte{0xdb, 0xc6, 0xc9, 0xdf} {
-				refuses(t, codec.V0, []byte{0x93, 4, 1, 0x91, head, 0xff, 0xff, 0xff, 0xff, 0}, CodeTooLarge, "")
-			}
-		}},
+		{"A6", "the first byte is no array's", notArray},
+		{"A7", "an array of fewer than three", shortArray},
+		{"A9", "an array that declares 2^32-1 items", hugeArray},
+		{"A10", "a size of 4 GiB", hugeSize},
 		{"A11", "the largest payload, and one more byte", largestPayload},
-		{"A12", "arrays that declare much, nested", func(t *testing.T) {
-			refuses(t, codec.V0, append([]byte{0x93, 4, 1}, bytes.Repeat([]byte{0xdc, 0xff, 0xff}, 100)...), CodeTooManyItems, "")
-			refuses(t, codec.V0, append([]byte{0x93, 4, 1}, bytes.Repeat([]byte{0xdc, 0, 1}, 100)...), CodeBadFrame, "deeper")
-		}},
-		{"A13", "nested without end", func(t *testing.T) {
-			refuses(t, codec.V0, append([]byte{0x93, 4, 1}, bytes.Repeat([]byte{0x91}, 1000)...), CodeBadFrame, "deeper")
-			refuses(t, codec.V0, append([]byte{0x93, 4, 1, 0x91}, bytes.Repeat([]byte{0x81, 0xa0}, 1000)...), CodeBadFrame, "deeper")
-		}},
+		{"A12", "arrays that declare much, nested", hugeNested},
+		{"A13", "nested without end", tooDeep},
 		{"A14", "the reserved byte in the arguments", func(t *testing.T) {
 			refuses(t, codec.V0, []byte{0x93, 4, 1, 0x91, 0xc1}, CodeBadFrame, "")
 		}},
-		{"A15", "extensions, whole and cut", func(t *testing.T) {
-			passes(t, []byte{0x92, 0xd4, 0xff, 7, 0xc7, 3, 0x80, 1, 2, 3})
-			truncated(t, []byte{0x93, 4, 1, 0x91, 0xd8, 0xff, 1, 2})
-		}},
+		{"A15", "extensions, whole and cut", extensions},
 		{"A16", "keys that are no strings", func(t *testing.T) {
 			passes(t, []byte{0x91, 0x83, 0x91, 1, 2, 0x81, 1, 2, 3, 0xca, 0, 0, 0, 0, 4})
 		}},
 		{"A17", "a key twice", func(t *testing.T) { passes(t, []byte{0x91, 0x82, 0xa1, 'k', 1, 0xa1, 'k', 2}) }},
-		{"A18", "the session in every form", func(t *testing.T) {
-			for _, p := range [][]byte{{5}, {0xcc, 5}, {0xd0, 5}, {0xd3, 0, 0, 0, 0, 0, 0, 0, 5}, {0xcf, 0, 0, 0, 0, 0, 0, 0, 5}} {
-				if m := only(t, slices.Concat([]byte{0x93, 4}, p, []byte{0x90})); m.Session != 5 {
-					t.Errorf("% x is session %d, want 5", p, m.Session)
-				}
-			}
-			refuses(t, codec.V0, []byte{0x93, 4, 0xcb, 0x40, 0x14, 0, 0, 0, 0, 0, 0, 0x90}, CodeBadSession, "")
-		}},
-		{"A19", "a session below zero, and the largest", func(t *testing.T) {
-			refuses(t, codec.V0, []byte{0x93, 4, 0xff, 0x90}, CodeBadSession, "")
-			if m := only(t, []byte{0x93, 4, 0xcf, 255, 255, 255, 255, 255, 255, 255, 255, 0x90}); m.Session != 1<<64-1 {
-				t.Errorf("session %d, want 2^64-1", m.Session)
-			}
-		}},
-		{"A20", "a type that is none", func(t *testing.T) {
-			for _, typ := range [][]byte{{0xff}, {0xcf, 0, 0, 0, 1, 0, 0, 0, 0}, {0xa1, 'x'}} {
-				refuses(t, codec.V0, slices.Concat([]byte{0x93}, typ, []byte{4, 0x90}), CodeBadType, "")
-			}
-		}},
-		{"A21", "bytes as raw, str and bin", func(t *testing.T) {
-			for _, p := range [][]byte{{0xa1, 'x'}, {0xd9, 1, 'x'}, {0xda, 0, 1, 'x'}, {0xdb, 0, 0, 0, 1, 'x'}, {0xc4, 1, 'x'}, {0xc5, 0, 1, 'x'}, {0xc6, 0, 0, 0, 1, 'x'}} {
-				if m := only(t, append([]byte{0x93, 4, 5, 0x91}, p...)); string(m.Payload) != "x" {
-					t.Errorf("% x is payload %q, want x", p, m.Payload)
-				}
-			}
-		}},
-		{"A24", "integers that are longer than need be", func(t *testing.T) {
-			if m := only(t, []byte{0x93, 0xcd, 0, 4, 0xce, 0, 0, 0, 5, 0x91, 0xcf, 0, 0, 0, 0, 0, 0, 0, 5}); m.Session != 5 || m.Type != 4 {
-				t.Errorf("session %d, type %d, want 5 and 4", m.Session, m.Type)
-			}
-		}},
+		{"A18", "the session in every form", sessionForms},
+		{"A19", "a session below zero, and the largest", sessionRange},
+		{"A20", "a type that is none", typeRange},
+		{"A21", "bytes as raw, str and bin", stringForms},
+		{"A24", "integers that are longer than need be", longIntegers},
 		{"A25", "floats that are no numbers", func(t *testing.T) {
 			passes(t, []byte{0x92, 0xcb, 0x7f, 0xf8, 0, 0, 0, 0, 0, 0, 0xca, 0x7f, 0x80, 0, 0})
 		}},
@@ -105,62 +54,42 @@ func TestCatalogue(t *testing.T) {
 		{"A27", "a good frame and a bad one in one read", func(t *testing.T) {
 			refuses(t, codec.V1, []byte{0x94, 1, 0, 0xc1}, CodeBadFrame, "")
 		}},
-		{"A28", "thousands of tiny frames, and endless posts", func(t *testing.T) {
-			t.Run("frames", manyTinyFrames)
-			t.Run("posts", busyNeighbour)
-		}},
+		{"A28", "thousands of tiny frames, and endless posts", inTurn("frames", manyTinyFrames, "posts", busyNeighbour)},
 		{"A29", "random bytes", randomBytes},
 		{"A30", "every message of ours", everyMessage},
 		{"B29", "many open sessions at once", numbersGrow},
 		{"C1", "a peer that stops reading", stall},
-		{"C2", "a peer that reads one byte a second", func(t *testing.T) {
-			t.Run("virtual", progress)
-			t.Run("sockets", trickle)
-		}},
+		{"C2", "a peer that reads one byte a second", inTurn("virtual", progress, "sockets", trickle)},
 		{"C3", "slow peers among many", slowAmongMany},
-		{"C4", "a sender gives up while it waits", func(t *testing.T) {
-			t.Run("virtual", sendGivenUp)
-			t.Run("sockets", sendGivenUpLive)
-		}},
-		{"C5", "a write fails in the middle of a burst", func(t *testing.T) {
-			t.Run("virtual", writeFails)
-			t.Run("sockets", resetLive)
-		}},
+		{"C4", "a sender gives up while it waits", inTurn("virtual", sendGivenUp, "sockets", sendGivenUpLive)},
+		{"C5", "a write fails in the middle of a burst", inTurn("virtual", writeFails, "sockets", resetLive)},
 		{"C6", "the descriptor is used again", reusedDescriptor},
 		{"C7", "the caller changes what it sent", copied},
 		{"C8", "a handler keeps what it was lent", keptBytes},
 		{"C9", "a buffer is given back twice", bufferTwice},
 		{"C10", "a large buffer is given back", bufferLarge},
 		{"C11", "more than the peer may take", tooLarge},
-		{"C12", "close with much pending", func(t *testing.T) {
-			t.Run("delivered", closeDrains)
-			t.Run("reported", closeReports)
-		}},
+		{"C12", "close with much pending", inTurn("delivered", closeDrains, "reported", closeReports)},
 		{"C16", "a frame of very many small items", smallItems},
 		{"C17", "nothing, and far too much", emptyAndHuge},
 		{"D14", "writes of one byte", func(t *testing.T) {
 			overVirtual(t, func(t *testing.T, m medium) { everyMessageOver(t, m.scripted(t, "a<>b capacity=1")) })
 		}},
-		{"D24", "the peer ends its direction", func(t *testing.T) {
-			over(t, func(t *testing.T, m medium) {
-				s, w := m.faced(t, Config{})
-				w.put(w.frames(chunk(1, 0, 8)))
-				if err := w.Conn.(interface{ CloseWrite() error }).CloseWrite(); err != nil {
-					t.Fatal(err)
-				}
-				s.wantOver(CodeEOF)
-				if n := s.messages.Load(); n != 1 {
-					t.Errorf("%d messages, want 1", n)
-				}
-				s.end()
-			})
-		}},
+		{"D24", "the peer ends its direction", peerEnds},
 		{"E12", "durations that do not fit", durations},
 	} {
 		t.Run(tt.id, func(t *testing.T) {
 			t.Log(tt.what)
 			tt.test(t)
 		})
+	}
+}
+
+// inTurn is the test of a fault that shows in two ways.
+func inTurn(one string, f func(*testing.T), other string, g func(*testing.T)) func(*testing.T) {
+	return func(t *testing.T) {
+		t.Run(one, f)
+		t.Run(other, g)
 	}
 }
 
@@ -194,6 +123,109 @@ func truncated(t *testing.T, p []byte) {
 	if err := f.Err(); err == nil || err.Code != CodeTruncated {
 		t.Errorf("% x and the end: %v, want truncated", p, err)
 	}
+}
+
+// notArray (A6): a peer that speaks something else is told so where it can be told.
+func notArray(t *testing.T) {
+	refuses(t, codec.V0, []byte{0xc1}, CodeBadFrame, "")
+	refuses(t, codec.V0, []byte("GET / HTTP/1.1\r\n"), CodeBadFrame, "looks like HTTP")
+	refuses(t, codec.V1, []byte{0x16, 3, 1, 2, 0, 1}, CodeBadFrame, "looks like a TLS")
+}
+
+// shortArray (A7): a frame has three items, and its arguments are an array.
+func shortArray(t *testing.T) {
+	for _, p := range [][]byte{{0x90}, {0x91, 1}, {0x92, 1, 2}} {
+		refuses(t, codec.V0, p, CodeBadFrame, "want 3")
+	}
+	refuses(t, codec.V0, []byte{0x93, 1, 2, 3}, CodeBadFrame, "arguments")
+}
+
+// hugeArray (A9): what is declared is refused before it comes.
+func hugeArray(t *testing.T) {
+	refuses(t, codec.V0, []byte{0xdd, 0xff, 0xff, 0xff, 0xff}, CodeTooManyItems, "")
+	refuses(t, codec.V0, []byte{0x93, 4, 1, 0xdd, 0xff, 0xff, 0xff, 0xff}, CodeTooManyItems, "")
+}
+
+// hugeSize (A10): what is declared is refused before it comes.
+func hugeSize(t *testing.T) {
+	for _, head := range []byte{0xdb, 0xc6, 0xc9, 0xdf} {
+		refuses(t, codec.V0, []byte{0x93, 4, 1, 0x91, head, 0xff, 0xff, 0xff, 0xff, 0}, CodeTooLarge, "")
+	}
+}
+
+// hugeNested (A12): what is declared within arrays counts too.
+func hugeNested(t *testing.T) {
+	refuses(t, codec.V0, append([]byte{0x93, 4, 1}, bytes.Repeat([]byte{0xdc, 0xff, 0xff}, 100)...), CodeTooManyItems, "")
+	refuses(t, codec.V0, append([]byte{0x93, 4, 1}, bytes.Repeat([]byte{0xdc, 0, 1}, 100)...), CodeBadFrame, "deeper")
+}
+
+// tooDeep (A13): arrays and maps may be nested only so deep.
+func tooDeep(t *testing.T) {
+	refuses(t, codec.V0, append([]byte{0x93, 4, 1}, bytes.Repeat([]byte{0x91}, 1000)...), CodeBadFrame, "deeper")
+	refuses(t, codec.V0, append([]byte{0x93, 4, 1, 0x91}, bytes.Repeat([]byte{0x81, 0xa0}, 1000)...), CodeBadFrame, "deeper")
+}
+
+// extensions (A15): extensions are values like others.
+func extensions(t *testing.T) {
+	passes(t, []byte{0x92, 0xd4, 0xff, 7, 0xc7, 3, 0x80, 1, 2, 3})
+	truncated(t, []byte{0x93, 4, 1, 0x91, 0xd8, 0xff, 1, 2})
+}
+
+// sessionForms (A18): a session may have any form of integer, and no other.
+func sessionForms(t *testing.T) {
+	for _, p := range [][]byte{{5}, {0xcc, 5}, {0xd0, 5}, {0xd3, 0, 0, 0, 0, 0, 0, 0, 5}, {0xcf, 0, 0, 0, 0, 0, 0, 0, 5}} {
+		if m := only(t, slices.Concat([]byte{0x93, 4}, p, []byte{0x90})); m.Session != 5 {
+			t.Errorf("% x is session %d, want 5", p, m.Session)
+		}
+	}
+	refuses(t, codec.V0, []byte{0x93, 4, 0xcb, 0x40, 0x14, 0, 0, 0, 0, 0, 0, 0x90}, CodeBadSession, "")
+}
+
+// sessionRange (A19): a session is what fits into 64 bits without a sign.
+func sessionRange(t *testing.T) {
+	refuses(t, codec.V0, []byte{0x93, 4, 0xff, 0x90}, CodeBadSession, "")
+	if m := only(t, []byte{0x93, 4, 0xcf, 255, 255, 255, 255, 255, 255, 255, 255, 0x90}); m.Session != 1<<64-1 {
+		t.Errorf("session %d, want 2^64-1", m.Session)
+	}
+}
+
+// typeRange (A20): a type is what fits into 32 bits without a sign.
+func typeRange(t *testing.T) {
+	for _, typ := range [][]byte{{0xff}, {0xcf, 0, 0, 0, 1, 0, 0, 0, 0}, {0xa1, 'x'}} {
+		refuses(t, codec.V0, slices.Concat([]byte{0x93}, typ, []byte{4, 0x90}), CodeBadType, "")
+	}
+}
+
+// stringForms (A21): a payload may have any form of string.
+func stringForms(t *testing.T) {
+	for _, p := range [][]byte{{0xa1, 'x'}, {0xd9, 1, 'x'}, {0xda, 0, 1, 'x'}, {0xdb, 0, 0, 0, 1, 'x'}, {0xc4, 1, 'x'}, {0xc5, 0, 1, 'x'}, {0xc6, 0, 0, 0, 1, 'x'}} {
+		if m := only(t, append([]byte{0x93, 4, 5, 0x91}, p...)); string(m.Payload) != "x" {
+			t.Errorf("% x is payload %q, want x", p, m.Payload)
+		}
+	}
+}
+
+// longIntegers (A24): integers need not have their shortest form.
+func longIntegers(t *testing.T) {
+	if m := only(t, []byte{0x93, 0xcd, 0, 4, 0xce, 0, 0, 0, 5, 0x91, 0xcf, 0, 0, 0, 0, 0, 0, 0, 5}); m.Session != 5 || m.Type != 4 {
+		t.Errorf("session %d, type %d, want 5 and 4", m.Session, m.Type)
+	}
+}
+
+// peerEnds (D24): a peer that ends its direction ends the channel, behind what it has sent.
+func peerEnds(t *testing.T) {
+	over(t, func(t *testing.T, m medium) {
+		s, w := m.faced(t, Config{})
+		w.put(w.frames(chunk(1, 0, 8)))
+		if err := w.Conn.(interface{ CloseWrite() error }).CloseWrite(); err != nil {
+			t.Fatal(err)
+		}
+		s.wantOver(CodeEOF)
+		if n := s.messages.Load(); n != 1 {
+			t.Errorf("%d messages, want 1", n)
+		}
+		s.end()
+	})
 }
 
 // anyPrefix (A3) ends a conversation at each of its bytes.
