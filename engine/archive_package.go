@@ -28,6 +28,9 @@ type Package struct {
 	// is a tar.gz without manifest.json and profile.json. ProfileBlob is nil if there is
 	// no profile.
 	ManifestBlob, ArchiveBlob, ProfileBlob []byte
+	// UnknownProfileKeys are the keys of the profile that mean nothing to this engine, in
+	// order.
+	UnknownProfileKeys []string
 }
 
 // ReadPackage reads a directory or an archive: tar, tar.gz or zip, with manifest.json at
@@ -59,12 +62,12 @@ type builder struct {
 	packed limitedBuffer
 	gzip   *gzip.Writer
 	tar    *tar.Writer
-	names  map[string]bool // in the package
+	modes  map[string]fs.FileMode // of what is in the package
 	pkg    Package
 }
 
 func newBuilder(file string, limits PackageLimits) *builder {
-	b := &builder{file: file, limits: limits, packed: limitedBuffer{max: limits.MaxPackedBytes}, names: make(map[string]bool)}
+	b := &builder{file: file, limits: limits, packed: limitedBuffer{max: limits.MaxPackedBytes}, modes: make(map[string]fs.FileMode)}
 	b.gzip = gzip.NewWriter(&b.packed)
 	b.tar = tar.NewWriter(b.gzip)
 	return b
@@ -154,7 +157,7 @@ func (b *builder) add(it item) error {
 	case manifestFile, profileFile:
 		return b.describe(name, it)
 	}
-	b.names[name] = true
+	b.modes[name] = it.mode
 	h := &tar.Header{Name: name, Mode: int64(it.mode.Perm()), Format: tar.FormatPAX}
 	switch {
 	case it.hard:
@@ -203,7 +206,7 @@ func (b *builder) describe(name string, it item) error {
 		}
 		return err
 	}
-	if _, err := parseProfile(file, raw); err != nil {
+	if _, b.pkg.UnknownProfileKeys, err = parseProfile(file, raw); err != nil {
 		return err
 	}
 	b.pkg.ProfileBlob, err = packJSON(raw)
@@ -215,14 +218,44 @@ func (b *builder) finish() error {
 	if b.pkg.ManifestBlob == nil {
 		return fmt.Errorf("there is no %s at its top, e.g. {\"slave\": \"worker.py\"}", manifestFile)
 	}
-	if slave := b.pkg.Manifest.Slave; !filepath.IsAbs(slave) && !b.names[path.Clean(slave)] {
-		return &FieldError{path.Join(filepath.ToSlash(b.file), b.prefix, manifestFile), "slave", fmt.Errorf("%q is not in the package", slave)}
+	if err := b.checkSlave(); err != nil {
+		return &FieldError{path.Join(filepath.ToSlash(b.file), b.prefix, manifestFile), "slave", err}
 	}
 	if err := errors.Join(b.tar.Close(), b.gzip.Close()); err != nil {
 		return err
 	}
 	b.pkg.ArchiveBlob = b.packed.Bytes()
 	return nil
+}
+
+// checkSlave tells whether the program of the workers is in the package and may be executed,
+// as far as that can be told here: where a link leads is seen when it is unpacked.
+func (b *builder) checkSlave() error {
+	slave := b.pkg.Manifest.Slave
+	if filepath.IsAbs(slave) {
+		return nil
+	}
+	switch mode, ok := b.modes[path.Clean(slave)]; {
+	case !ok && b.throughLink(path.Clean(slave)):
+		return nil
+	case !ok:
+		return fmt.Errorf("%q is not in the package", slave)
+	case mode.IsDir():
+		return fmt.Errorf("%q is a directory; name the program in it", slave)
+	case mode.IsRegular() && mode&0o111 == 0:
+		return fmt.Errorf("%q cannot be executed; set its mode before packing: chmod +x", slave)
+	}
+	return nil
+}
+
+// throughLink reports whether a path leads through a link in the package.
+func (b *builder) throughLink(name string) bool {
+	for dir := path.Dir(name); dir != "."; dir = path.Dir(dir) {
+		if b.modes[dir]&fs.ModeSymlink != 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // limitedBuffer is a buffer with an end.

@@ -248,8 +248,16 @@ func TestBadPackage(t *testing.T) {
 		"no manifest":  {list: []entry{{name: "a", mode: 0o644}}, want: "no manifest.json"},
 		"bad manifest": {list: []entry{{name: "manifest.json", body: `{"slave": 1}`, mode: 0o644}}, want: "manifest.json: slave: is 1, want a string"},
 		"no slave":     {list: []entry{{name: "manifest.json", body: `{"slave": "w"}`, mode: 0o644}}, want: `slave: "w" is not in the package`},
-		"bad profile":  {list: append(goodPackage("")[2:], entry{name: "profile.json", body: `{"pool-limit": "x"}`, mode: 0o644}), want: "pool-limit"},
-		"packed":       {list: goodPackage(""), limits: engine.PackageLimits{MaxPackedBytes: 100}, want: "more than 100 bytes when packed"},
+		"slave is a directory": {
+			list: []entry{{name: "manifest.json", body: `{"slave": "w"}`, mode: 0o644}, {name: "w", mode: fs.ModeDir | 0o755}, {name: "w/x", mode: 0o755}},
+			want: `manifest.json: slave: "w" is a directory`,
+		},
+		"slave without its mode": {
+			list: []entry{{name: "manifest.json", body: `{"slave": "./w"}`, mode: 0o644}, {name: "w", body: "#!/bin/sh\n", mode: 0o644}},
+			want: `manifest.json: slave: "./w" cannot be executed; set its mode`,
+		},
+		"bad profile": {list: append(goodPackage("")[2:], entry{name: "profile.json", body: `{"pool-limit": "x"}`, mode: 0o644}), want: "profile.json: pool-limit: is no whole number"},
+		"packed":      {list: goodPackage(""), limits: engine.PackageLimits{MaxPackedBytes: 100}, want: "more than 100 bytes when packed"},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -267,6 +275,19 @@ func TestBadPackage(t *testing.T) {
 	}
 	if _, err := engine.ReadPackage("/nonexistent", engine.PackageLimits{}); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("ReadPackage() = %v, want that it does not exist", err)
+	}
+}
+
+// A slave may be a link, or behind one: where it leads is seen when it is unpacked.
+func TestSlaveIsLink(t *testing.T) {
+	for _, slave := range []string{"bin/link", "also/worker"} {
+		list := append(goodPackage("")[2:],
+			entry{name: "manifest.json", body: `{"slave": "` + slave + `"}`, mode: 0o644},
+			entry{name: "bin/link", link: "worker", mode: fs.ModeSymlink | 0o777},
+			entry{name: "also", link: "bin", mode: fs.ModeSymlink | 0o777})
+		if _, err := engine.ReadPackage(onDisk(t, list), engine.PackageLimits{}); err != nil {
+			t.Errorf("ReadPackage(slave %s) = %v, want nil", slave, err)
+		}
 	}
 }
 

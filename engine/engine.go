@@ -303,7 +303,7 @@ func (e *Engine) Deploy(ctx context.Context, name string, p *Package) error {
 	if err := e.isRunning(); err != nil {
 		return err
 	}
-	if err := checkAppName(name); err != nil {
+	if err := CheckAppName(name); err != nil {
 		return fmt.Errorf("engine: deploy: %w", err)
 	}
 	return e.lib.put(ctx, name, p)
@@ -360,5 +360,6 @@ func (e *Engine) Reload(ctx context.Context) error {
 	if err := e.logging.Reopen(); err != nil {
 		return fmt.Errorf("engine: reload: the log: %w", err)
 	}
+	e.log.Info("engine: profiles and groups were read anew", "apps", len(found))
 	return nil
 }

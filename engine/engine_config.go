@@ -164,30 +164,43 @@ func (c *Config) check() error {
 		_, err = strconv.ParseUint(port, 10, 16)
 	}
 	if err != nil {
-		return fmt.Errorf("engine: Config.Listen is %q, want host:port, e.g. 127.0.0.1:10053: %w", c.Listen, err)
+		return &configFault{"Listen", "listen", fmt.Errorf("is %q, want host:port, e.g. 127.0.0.1:10053: %w", c.Listen, err)}
 	}
 	if host == "" {
-		return fmt.Errorf("engine: Config.Listen is %q: name a host, the locator tells it to clients; 127.0.0.1 or an address of this machine", c.Listen)
+		return &configFault{"Listen", "listen", fmt.Errorf("is %q: name a host, the locator tells it to clients; 127.0.0.1 or an address of this machine", c.Listen)}
 	}
 	if len(c.Apps) > c.MaxApps {
-		return fmt.Errorf("engine: Config.Apps has %d, limit MaxApps %d", len(c.Apps), c.MaxApps)
+		return &configFault{"Apps", "apps", fmt.Errorf("has %d, limit MaxApps %d", len(c.Apps), c.MaxApps)}
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.Profiles)) {
 		if err := c.Profiles[name].Validate(); err != nil {
-			return fmt.Errorf("engine: Config.Profiles[%q]: %w", name, err)
+			return &configFault{fmt.Sprintf("Profiles[%q]:", name), "profiles." + name, err}
 		}
 	}
 	for i := range c.Apps {
 		if err := c.checkSource(i); err != nil {
-			return fmt.Errorf("engine: Config.Apps[%d]: %w", i, err)
+			return &configFault{fmt.Sprintf("Apps[%d]:", i), "apps." + c.Apps[i].Name, err}
 		}
 	}
 	return nil
 }
 
+// configFault is what is wrong with one field of a Config, which has two names.
+type configFault struct {
+	name string // in the Config
+	key  string // in a file
+	err  error
+}
+
+// Error names the field of the Config.
+func (f *configFault) Error() string { return "engine: Config." + f.name + " " + f.err.Error() }
+
+// Unwrap returns the cause.
+func (f *configFault) Unwrap() error { return f.err }
+
 func (c *Config) checkSource(i int) error {
 	s := &c.Apps[i]
-	if err := checkAppName(s.Name); err != nil {
+	if err := CheckAppName(s.Name); err != nil {
 		return err
 	}
 	if slices.ContainsFunc(c.Apps[:i], func(o Source) bool { return o.Name == s.Name }) {

@@ -167,7 +167,10 @@ func (e *Engine) profileFrom(ctx context.Context, t *tenant, profiles map[string
 			p.Name = name
 			return p, nil
 		}
-		p, err := e.lib.profile(ctx, name)
+		p, unknown, err := e.lib.profile(ctx, name)
+		if len(unknown) > 0 {
+			e.log.Warn("engine: a profile has keys that mean nothing here", "profile", name, "keys", unknown)
+		}
 		if !errors.Is(err, storage.ErrNotFound) {
 			return p, err
 		}

@@ -43,15 +43,15 @@ func (l *library) manifest(ctx context.Context, name string) (Manifest, error) {
 	return ParseManifest(collManifests+"/"+name, raw)
 }
 
-// profile returns a profile by name.
-func (l *library) profile(ctx context.Context, name string) (Profile, error) {
+// profile returns a profile by name, and its keys that mean nothing here.
+func (l *library) profile(ctx context.Context, name string) (Profile, []string, error) {
 	raw, err := l.store.Read(ctx, collProfiles, name)
 	if err != nil {
-		return Profile{}, err
+		return Profile{}, nil, err
 	}
-	p, err := parseProfile(collProfiles+"/"+name, raw)
+	p, unknown, err := parseProfile(collProfiles+"/"+name, raw)
 	p.Name = name
-	return p, err
+	return p, unknown, err
 }
 
 // archive returns the files of an application; nil if it has none.

@@ -85,7 +85,7 @@ func (e *Engine) launch(ctx context.Context, t *tenant) error {
 // admit gives a tenant its place, if need be that of a broken one; or returns the one
 // before it that is still stopping.
 func (e *Engine) admit(t *tenant) (before *tenant, err error) {
-	if err := checkAppName(t.name); err != nil { // also from the storage, where anybody writes
+	if err := CheckAppName(t.name); err != nil { // also from the storage, where anybody writes
 		return nil, nodeError(service.NodeUncaughtSpool, "%v", err)
 	}
 	e.mu.Lock()

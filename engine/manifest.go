@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"path/filepath"
 	"slices"
@@ -111,9 +112,9 @@ func (m *Manifest) dialect() codec.Dialect {
 	return codec.V1
 }
 
-// checkAppName lets through what can be the name of a directory, of a socket and of a
-// service.
-func checkAppName(name string) error {
+// CheckAppName returns what is wrong with the name of an application: it has to do as that
+// of a directory, of a socket and of a service.
+func CheckAppName(name string) error {
 	switch {
 	case name == "":
 		return errors.New("an application needs a name")
@@ -212,6 +213,9 @@ func syntax(text []byte, d *json.Decoder, err error) error {
 	var se *json.SyntaxError
 	if errors.As(err, &se) {
 		at = max(at, se.Offset)
+	}
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		at, err = int64(len(text)), errors.New("the map has no end")
 	}
 	at = min(at, int64(len(text)))
 	at = int64(len(text) - len(bytes.TrimLeft(text[at:], " \t\r\n")))

@@ -111,7 +111,7 @@ func (p Profile) Validate() error {
 	var faults []error
 	count := func(key string, n, most int) {
 		if n < 0 || n > most {
-			faults = append(faults, fmt.Errorf("%s is %d, want 1 to %d", key, n, most))
+			faults = append(faults, faulty(key, "is %d, want 1 to %d", n, most))
 		}
 	}
 	count("concurrency", p.Concurrency, math.MaxInt32)
@@ -119,25 +119,44 @@ func (p Profile) Validate() error {
 	count("grow-threshold", p.GrowThreshold, math.MaxInt32)
 	atLeast := func(key string, n int) {
 		if n < 0 {
-			faults = append(faults, fmt.Errorf("%s is %d, want 0 or more", key, n))
+			faults = append(faults, faulty(key, "is %d, want 0 or more", n))
 		}
 	}
 	atLeast("publish-on", p.PublishOn)
 	atLeast("unpublish-under", p.UnpublishUnder)
 	atMost := func(key string, n, most int) {
 		if n > most {
-			faults = append(faults, fmt.Errorf("%s is %d, want at most %d", key, n, most))
+			faults = append(faults, faulty(key, "is %d, want at most %d", n, most))
 		}
 	}
 	atMost("queue-limit", p.QueueLimit, maxQueueLimit)
 	atMost("crashlog-limit", p.CrashlogLimit, maxCrashlogLimit)
 	if p.Isolate != "" && p.Isolate != "process" {
-		faults = append(faults, fmt.Errorf("isolate.type is %q, want \"process\", the only one there is", p.Isolate))
+		faults = append(faults, faulty("isolate.type", "is %q, want \"process\", the only one there is", p.Isolate))
 	}
 	if len(faults) == 0 {
 		return nil
 	}
 	return fmt.Errorf("engine: profile: %w", errors.Join(faults...))
+}
+
+// profileFault is what is wrong with one key of a profile.
+type profileFault struct{ key, text string }
+
+// Error returns for example "pool-limit is no whole number".
+func (f *profileFault) Error() string { return f.key + " " + f.text }
+
+func faulty(key, format string, args ...any) error {
+	return &profileFault{key, fmt.Sprintf(format, args...)}
+}
+
+// faultyField returns the field of a profile that err is about and what is wrong with it:
+// the first one, or the whole.
+func faultyField(err error) (field string, cause error) {
+	if f := (*profileFault)(nil); errors.As(err, &f) {
+		return f.key, errors.New(f.text)
+	}
+	return "", err
 }
 
 const (

@@ -25,6 +25,13 @@ func ParseProfile(raw []byte) (Profile, error) {
 	return p, err
 }
 
+// CheckProfile is ParseProfile for who stores profiles: it returns the keys that mean
+// nothing to this engine, in order, which most likely are misspelt.
+func CheckProfile(raw []byte) (unknown []string, err error) {
+	_, unknown, err = readProfile(raw)
+	return unknown, err
+}
+
 // readProfile is ParseProfile, and also returns the unknown keys in order.
 func readProfile(raw []byte) (p Profile, unknown []string, err error) {
 	fields, err := profileFields(raw)
@@ -180,7 +187,7 @@ func (m profileMap) seconds(key string, to *time.Duration, zero bool) error {
 		return nil
 	}
 	if v.number == nil {
-		return fmt.Errorf("%s is no number, want seconds", key)
+		return faulty(key, "is no number, want seconds")
 	}
 	switch s := *v.number; {
 	case s == 0 && zero:
@@ -188,7 +195,7 @@ func (m profileMap) seconds(key string, to *time.Duration, zero bool) error {
 	case s >= 1e-9 && s < math.MaxInt64/1e9:
 		*to = time.Duration(s * 1e9)
 	default:
-		return fmt.Errorf("%s is %v, want seconds above 0", key, s)
+		return faulty(key, "is %v, want seconds above 0", s)
 	}
 	return nil
 }
@@ -200,11 +207,11 @@ func (m profileMap) count(key string, to *int, least, most int) error {
 		return nil
 	}
 	if v.number == nil || *v.number != math.Trunc(*v.number) {
-		return fmt.Errorf("%s is no whole number", key)
+		return faulty(key, "is no whole number")
 	}
 	n := *v.number
 	if n < float64(least) || n > float64(most) {
-		return fmt.Errorf("%s is %.0f, want %d to %d", key, n, least, most)
+		return faulty(key, "is %.0f, want %d to %d", n, least, most)
 	}
 	if *to = int(n); n == 0 {
 		*to = -1
@@ -218,7 +225,7 @@ func (m profileMap) truth(key string, to *bool) error {
 		return nil
 	}
 	if v.truth == nil {
-		return fmt.Errorf("%s is neither true nor false", key)
+		return faulty(key, "is neither true nor false")
 	}
 	*to = *v.truth
 	return nil
@@ -230,7 +237,7 @@ func (m profileMap) text(key string, to *string) error {
 		return nil
 	}
 	if v.text == nil {
-		return fmt.Errorf("%s is no string", key)
+		return faulty(key, "is no string")
 	}
 	*to = *v.text
 	return nil
@@ -243,10 +250,10 @@ func (m profileMap) isolate(to *string) error {
 		return nil
 	}
 	if v.object == nil {
-		return errors.New("isolate is no map")
+		return faulty("isolate", "is no map")
 	}
-	if err := v.object.text("type", to); err != nil {
-		return fmt.Errorf("isolate.%w", err)
+	if kind, ok := v.object.take("type"); ok {
+		return profileMap{"isolate.type": kind}.text("isolate.type", to)
 	}
 	return nil
 }

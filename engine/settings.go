@@ -72,7 +72,11 @@ func ParseSettings(file string, raw []byte) (Config, error) {
 		return Config{}, f.err
 	}
 	checked := c
-	if err := checked.setDefaults(); err != nil {
+	err = checked.setDefaults()
+	if fault := (*configFault)(nil); errors.As(err, &fault) {
+		return Config{}, &FieldError{file, fault.key, fault.err}
+	}
+	if err != nil {
 		return Config{}, &FieldError{file, "", err}
 	}
 	return c, nil
@@ -173,8 +177,8 @@ func (f *fieldSet) source(name, base string) Source {
 	f.take("profile", &s.Profile, "the name of a profile")
 	f.strict("command", "path", "dir", "protocol", "environment", "profile")
 	switch {
-	case checkAppName(name) != nil:
-		f.fail("", checkAppName(name))
+	case CheckAppName(name) != nil:
+		f.fail("", CheckAppName(name))
 	case (len(s.Command) == 0) == (s.Path == ""):
 		f.fail("", errors.New("give it either a command or a path"))
 	case s.Path != "" && told:
@@ -214,7 +218,9 @@ func (f *fieldSet) profiles() map[string]Profile {
 		p, unknown, err := readProfile(f.raw[name])
 		delete(f.raw, name)
 		if err != nil {
-			f.fail(name, err)
+			inner := fieldSet{prefix: name}
+			field, cause := faultyField(err)
+			f.fail(inner.field(field), cause)
 		}
 		if len(unknown) > 0 {
 			f.fail(name+"."+unknown[0], errors.New("is no key of a profile; is it misspelt?"))
@@ -244,14 +250,15 @@ func (f *fieldSet) groups() map[string]map[string]uint32 {
 	return list
 }
 
-// parseProfile is ParseProfile with errors that name the file.
-func parseProfile(file string, raw []byte) (Profile, error) {
+// parseProfile is readProfile with errors that name the file and the field.
+func parseProfile(file string, raw []byte) (Profile, []string, error) {
 	if len(raw) > maxManifestBytes {
-		return Profile{}, &FieldError{file, "", fmt.Errorf("%d bytes, limit %d", len(raw), maxManifestBytes)}
+		return Profile{}, nil, &FieldError{file, "", fmt.Errorf("%d bytes, limit %d", len(raw), maxManifestBytes)}
 	}
-	p, err := ParseProfile(raw)
+	p, unknown, err := readProfile(raw)
 	if err != nil {
-		return Profile{}, &FieldError{file, "", err}
+		field, cause := faultyField(err)
+		return Profile{}, nil, &FieldError{file, field, cause}
 	}
-	return p, nil
+	return p, unknown, nil
 }
