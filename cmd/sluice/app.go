@@ -159,11 +159,17 @@ application that runs goes on as it is until it is started anew: --start does th
   sluice app upload shop shop.tar.gz`,
 		Args: cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := engine.CheckAppName(args[0]); err != nil {
+				return err
+			}
 			return l.run(cmd.Context(), func(ctx context.Context, c *service.Client) error {
-				if err := p.upload(ctx, c, args[0], args[1]); err != nil || !start {
+				if err := p.upload(ctx, c, args[0], args[1]); err != nil {
 					return err
 				}
-				return restart(ctx, c, l.protocol, args[0], profile)
+				if !start {
+					return l.done(nil, args[0], "uploaded")
+				}
+				return l.done(restart(ctx, c, l.protocol, args[0], profile), args[0], "started")
 			})
 		},
 	}
@@ -181,6 +187,13 @@ func (p *program) upload(ctx context.Context, c *service.Client, name, path stri
 	pack, err := engine.ReadPackage(path, engine.PackageLimits{})
 	if err != nil {
 		return err
+	}
+	if len(pack.ArchiveBlob) > maxBlobBytes {
+		return fmt.Errorf("%s has %d KiB when packed, and one call carries %d MiB; give it to the runtime itself: 'sluice up --package %s=%s'",
+			path, len(pack.ArchiveBlob)>>10, maxBlobBytes>>20, name, path)
+	}
+	for _, key := range pack.UnknownProfileKeys {
+		p.warn(fmt.Sprintf("%s: profile.json: %s is no key of a profile; is it misspelt?", path, key))
 	}
 	progress.step(fmt.Sprintf("uploading %s, %d KiB", name, (len(pack.ArchiveBlob)+1023)>>10))
 	if err := writeBlob(ctx, c, archives, name, pack.ArchiveBlob, []string{tagApp}); err != nil {
@@ -233,7 +246,7 @@ func (p *program) appStart() *cobra.Command {
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return l.run(cmd.Context(), func(ctx context.Context, c *service.Client) error {
-				return startApp(ctx, c, l.protocol, args[0], profile)
+				return l.done(startApp(ctx, c, l.protocol, args[0], profile), args[0], "started")
 			})
 		},
 	}
@@ -252,7 +265,7 @@ func (p *program) appPause() *cobra.Command {
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return l.run(cmd.Context(), func(ctx context.Context, c *service.Client) error {
-				return pauseApp(ctx, c, l.protocol, args[0])
+				return l.done(pauseApp(ctx, c, l.protocol, args[0]), args[0], "paused")
 			})
 		},
 	}
@@ -270,7 +283,7 @@ func (p *program) appRestart() *cobra.Command {
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return l.run(cmd.Context(), func(ctx context.Context, c *service.Client) error {
-				return restart(ctx, c, l.protocol, args[0], profile)
+				return l.done(restart(ctx, c, l.protocol, args[0], profile), args[0], "started")
 			})
 		},
 	}
@@ -326,7 +339,7 @@ its crash logs stay. An application that runs has to be paused before; --force d
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return l.run(cmd.Context(), func(ctx context.Context, c *service.Client) error {
-				return remove(ctx, c, l.protocol, args[0], force)
+				return l.done(remove(ctx, c, l.protocol, args[0], force), args[0], "removed")
 			})
 		},
 	}

@@ -161,7 +161,7 @@ func (p *program) crashlogRemove() *cobra.Command {
 						return err
 					}
 				}
-				return nil
+				return l.tell(nil, map[string]any{"name": args[0], "done": "removed", "keys": append([]string{}, keys...)})
 			})
 		},
 	}

@@ -70,8 +70,9 @@ func (p *program) groupView() *cobra.Command {
 func (p *program) groupSet() *cobra.Command {
 	l := &link{p: p}
 	cmd := &cobra.Command{
-		Use:   "set [flags] NAME SERVICE=WEIGHT...",
-		Short: "Make a group of services, in place of one of that name",
+		Use:     "set [flags] NAME SERVICE=WEIGHT...",
+		Aliases: []string{"create"},
+		Short:   "Make a group of services, in place of one of that name",
 		Long: `Set makes a group: who asks the locator for its NAME gets one of the services, each as often
 as its WEIGHT says. The locator is told.`,
 		Example: `  sluice group set shop shop-v1=90 shop-v2=10`,
@@ -89,7 +90,7 @@ as its WEIGHT says. The locator is told.`,
 				if err := writeBlob(ctx, c, groups, args[0], blob, groupTags()); err != nil {
 					return err
 				}
-				return refreshGroups(ctx, c, args[:1])
+				return l.done(refreshGroups(ctx, c, args[:1]), args[0], "set")
 			})
 		},
 	}
@@ -126,7 +127,7 @@ func (p *program) groupRemove() *cobra.Command {
 				if err := removeKey(ctx, c, groups, args[0]); err != nil {
 					return err
 				}
-				return refreshGroups(ctx, c, args)
+				return l.done(refreshGroups(ctx, c, args), args[0], "removed")
 			})
 		},
 	}
@@ -142,7 +143,7 @@ func (p *program) groupRefresh() *cobra.Command {
 		Args:  cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return l.run(cmd.Context(), func(ctx context.Context, c *service.Client) error {
-				return refreshGroups(ctx, c, args)
+				return l.tell(refreshGroups(ctx, c, args), map[string]any{"names": args, "done": "refreshed"})
 			})
 		},
 	}

@@ -32,6 +32,7 @@ type invocation struct {
 	handshake time.Duration
 	timeout   time.Duration
 	headers   []string
+	json      bool
 
 	event  string
 	chunks []string
@@ -72,6 +73,7 @@ line is wrong, 3 if there was no answer: no worker, no handshake, no end in time
 	f.DurationVar(&v.handshake, "handshake-timeout", 2*time.Minute, "how long the worker may take to start")
 	f.DurationVar(&v.timeout, "timeout", 0, "how long the answer may take; 0 is for ever")
 	f.StringArrayVar(&v.headers, "header", nil, "`NAME=VALUE` of a header of the invoke, protocol 1 only; repeatable")
+	f.BoolVar(&v.json, "json", false, "print each chunk of the answer as one string of JSON on a line")
 	protocolFlag(cmd, &v.protocol)
 	_ = cmd.MarkFlagRequired("worker") // the error says that there is no such flag
 	return cmd
@@ -154,7 +156,9 @@ func (v *invocation) call(ctx context.Context, s *engine.Slave, headers []codec.
 	if err != nil {
 		return err
 	}
-	return newTalk(v.p, v.chunks).over(ctx, call)
+	t := newTalk(v.p, v.chunks)
+	t.json = v.json
+	return t.over(ctx, call)
 }
 
 // finish ends the worker, whatever it did, and returns how it ended.

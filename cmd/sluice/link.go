@@ -101,6 +101,20 @@ func (l *link) run(ctx context.Context, f func(ctx context.Context, c *service.C
 	return l.explain(err)
 }
 
+// done has programs told what was done to what has a name, if err is nil; people see that
+// there is no error.
+func (l *link) done(err error, name, what string) error {
+	return l.tell(err, map[string]any{"name": name, "done": what})
+}
+
+// tell prints v for programs if err is nil, and returns err.
+func (l *link) tell(err error, v any) error {
+	if err != nil || !l.json {
+		return err
+	}
+	return l.p.printJSON(v)
+}
+
 // explain returns what to tell the user, and what to exit with.
 func (l *link) explain(err error) error {
 	var exit *exitError

@@ -84,6 +84,9 @@ func (p *program) run(ctx context.Context, args []string) int {
 	return exitUsage
 }
 
+// warn tells a person of what is done all the same.
+func (p *program) warn(text string) { fmt.Fprintln(p.err, "sluice: warning:", printable(text)) }
+
 func (p *program) root() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "sluice",

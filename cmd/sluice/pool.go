@@ -28,7 +28,8 @@ to do. 0 leaves it to the runtime again: workers are started when events wait fo
 				return fmt.Errorf("%q is no number of workers", args[1])
 			}
 			return l.run(cmd.Context(), func(ctx context.Context, c *service.Client) error {
-				return control(ctx, c.Service(args[0]), workers)
+				err := control(ctx, c.Service(args[0]), workers)
+				return l.tell(err, map[string]any{"name": args[0], "done": "set", "workers": workers})
 			})
 		},
 	}

@@ -77,12 +77,12 @@ does not name has its default. An application takes it when it is started anew.`
 			if err != nil {
 				return local(err)
 			}
-			blob, err := packProfile(text)
+			blob, err := p.packProfile(text)
 			if err != nil {
 				return local(err)
 			}
 			return l.run(cmd.Context(), func(ctx context.Context, c *service.Client) error {
-				return writeBlob(ctx, c, profiles, args[0], blob, []string{tagProfile})
+				return l.done(writeBlob(ctx, c, profiles, args[0], blob, []string{tagProfile}), args[0], "uploaded")
 			})
 		},
 	}
@@ -92,15 +92,19 @@ does not name has its default. An application takes it when it is started anew.`
 }
 
 // packProfile returns a profile as the storage has it, if an engine would take it.
-func packProfile(text []byte) ([]byte, error) {
+func (p *program) packProfile(text []byte) ([]byte, error) {
 	text, err := yaml.YAMLToJSONStrict(text)
 	if err != nil {
 		return nil, fmt.Errorf("the profile: %w", err)
 	}
-	if _, err := engine.ParseProfile(text); err != nil {
+	unknown, err := engine.CheckProfile(text)
+	if err != nil {
 		return nil, fmt.Errorf("the profile: %w", err)
 	}
-	v, _ := parseJSON(string(text)) // ParseProfile has read it
+	for _, key := range unknown {
+		p.warn(key + " is no key of a profile; is it misspelt?")
+	}
+	v, _ := parseJSON(string(text)) // CheckProfile has read it
 	return appendPacked(nil, v)
 }
 
@@ -113,7 +117,7 @@ func (p *program) profileRemove() *cobra.Command {
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return l.run(cmd.Context(), func(ctx context.Context, c *service.Client) error {
-				return removeKey(ctx, c, profiles, args[0])
+				return l.done(removeKey(ctx, c, profiles, args[0]), args[0], "removed")
 			})
 		},
 	}

@@ -328,16 +328,7 @@ func TestApplications(t *testing.T) {
 func TestCrashlog(t *testing.T) {
 	r := up(t, "--app", "dying="+asRole("serve"))
 	t.Setenv(locatorVar, r.locator)
-	step{args: words("call dying die"), exit: exitRemote, err: "sluice: ["}.check(t)
-	for begin := time.Now(); ; time.Sleep(20 * time.Millisecond) {
-		list := sluice(t, "", words("app crashlog list dying --json")...)
-		if list.exit == 0 && list.out != "[]\n" {
-			break
-		}
-		if time.Since(begin) > patience {
-			t.Fatalf("crashlog list = %+v, want one", list)
-		}
-	}
+	awaitCrash(t, "dying")
 	for _, s := range []step{
 		{args: words("app crashlog list dying"), out: "TIME*WORKER*KEY\n20*:*\n"},
 		{args: words("app crashlog view dying"), out: "*going down\n*"},

@@ -27,14 +27,15 @@ type signals struct {
 
 	reloads atomic.Bool    // hangups are no signals to stop
 	hangup  chan os.Signal // those
+	raw     chan os.Signal // all hangups that are not ignored
 }
 
 func catchSignals() *signals {
-	s := &signals{hangup: make(chan os.Signal, 1)}
+	s := &signals{hangup: make(chan os.Signal, 1), raw: make(chan os.Signal, 1)}
 	hard, cancelHard := context.WithCancel(context.Background())
 	soft, cancelSoft := context.WithCancelCause(hard)
 	s.soft, s.hard = soft, hard
-	stop, hangup := make(chan os.Signal, 2), make(chan os.Signal, 1)
+	stop, hangup := make(chan os.Signal, 2), s.raw
 	signal.Notify(stop, os.Interrupt, syscall.SIGTERM)
 	if !signal.Ignored(syscall.SIGHUP) { // nohup
 		signal.Notify(hangup, syscall.SIGHUP)
@@ -73,8 +74,10 @@ func (s *signals) stop(stop, hangup chan os.Signal) os.Signal {
 	}
 }
 
-// hangups has a hangup be no signal to stop from now on, and returns where they come.
+// hangups has a hangup be no signal to stop from now on, and returns where they come, under
+// nohup, too: that has a hangup not end a program, and this one is not ended.
 func (s *signals) hangups() <-chan os.Signal {
 	s.reloads.Store(true)
+	signal.Notify(s.raw, syscall.SIGHUP)
 	return s.hangup
 }

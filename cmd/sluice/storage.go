@@ -95,7 +95,8 @@ With --pack the value is JSON and is kept as msgpack, as manifests and profiles 
 				}
 			}
 			return l.run(cmd.Context(), func(ctx context.Context, c *service.Client) error {
-				return writeBlob(ctx, c, args[0], args[1], blob, tags)
+				err := writeBlob(ctx, c, args[0], args[1], blob, tags)
+				return l.tell(err, map[string]any{"collection": args[0], "key": args[1], "bytes": len(blob), "done": "written"})
 			})
 		},
 	}
@@ -178,7 +179,7 @@ func (p *program) storageRemove() *cobra.Command {
 						return err
 					}
 				}
-				return nil
+				return l.tell(nil, map[string]any{"collection": args[0], "keys": args[1:], "done": "removed"})
 			})
 		},
 	}

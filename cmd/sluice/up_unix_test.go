@@ -4,7 +4,6 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -79,41 +78,6 @@ func TestUpStopsAtOnce(t *testing.T) {
 	r.wait(exitLocal)
 	wantNoGroup(t, group)
 	<-hung
-}
-
-// A hangup has the file of the configuration read anew, and a bad one changes nothing.
-func TestUpReloads(t *testing.T) {
-	file := filepath.Join(t.TempDir(), "sluice.yaml")
-	write := func(text string) {
-		t.Helper()
-		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	echo := echoProgram(t)
-	config := func(limit string) string {
-		return fmt.Sprintf("apps:\n  echo:\n    command: %q\n    profile: small\nprofiles:\n  small: {pool-limit: %s}\n", echo, limit)
-	}
-	write(config("3"))
-	r := up(t, "--config", file)
-	t.Setenv(locatorVar, r.locator)
-	step{args: words("call echo ping"), out: "pong\n"}.check(t)
-	step{args: words("info echo"), out: "*pool:*capacity: 3\n*"}.check(t)
-	write(config("5"))
-	if err := r.Process.Signal(syscall.SIGHUP); err != nil {
-		t.Fatal(err)
-	}
-	for begin := time.Now(); !strings.Contains(sluice(t, "", words("info echo")...).out, "capacity: 5\n"); time.Sleep(10 * time.Millisecond) {
-		if time.Since(begin) > patience {
-			t.Fatal("the new profile does not count")
-		}
-	}
-	write("profiles: [")
-	if err := r.Process.Signal(syscall.SIGHUP); err != nil {
-		t.Fatal(err)
-	}
-	step{args: words("call echo ping"), out: "pong\n"}.check(t)
-	r.stop(syscall.SIGTERM, 0)
 }
 
 // A signal that comes twice at once, as timeout(1) sends it, is one.
