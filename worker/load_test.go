@@ -26,10 +26,15 @@ func scaled(n int) int {
 	return n
 }
 
-// 20,000 sessions one after the other leave nothing behind, on either face.
+// 20,000 sessions one after the other on one channel leave nothing behind; a few thousand
+// do not in the other dialect either, nor on the other face.
 func TestSequentialSessions(t *testing.T) {
 	for _, event := range []string{"echo", "loop"} {
 		for _, d := range []codec.Dialect{codec.V0, codec.V1} {
+			n := scaled(2_000)
+			if event == "echo" && d == codec.V1 {
+				n = scaled(20_000)
+			}
 			t.Run(fmt.Sprint(event, d), func(t *testing.T) {
 				w, p := serve(t, worker.Config{}, d, nil)
 				round := func() {
@@ -45,7 +50,6 @@ func TestSequentialSessions(t *testing.T) {
 					}
 					wantEOF(t, s)
 				}
-				n := scaled(20_000) / 4
 				for range n / 10 {
 					round()
 				}
@@ -64,16 +68,30 @@ func TestSequentialSessions(t *testing.T) {
 	}
 }
 
-// 1,000 sessions at once on one channel: each gets its own bytes, in order.
+// 1,000 sessions at once on one channel: each gets its own bytes, in order. None ends before
+// all are there.
 func TestConcurrentSessions(t *testing.T) {
 	for _, event := range []string{"echo", "loop"} {
 		t.Run(event, func(t *testing.T) {
 			w, p := serve(t, worker.Config{}, codec.V1, nil)
-			var all sync.WaitGroup
+			var all, there sync.WaitGroup
+			there.Add(1000)
+			meet := sync.OnceFunc(func() {
+				if n := w.Stats().Sessions.Open; n != 1000 {
+					t.Errorf("%d sessions are open at once, want 1,000", n)
+				}
+			})
 			for i := range 1000 {
 				all.Go(func() {
 					s := p.open(t, event)
+					halfway := sync.OnceFunc(there.Done)
+					defer halfway() // or the others would wait for ever
 					for j := range 10 {
+						if j == 5 {
+							halfway()
+							there.Wait()
+							meet()
+						}
 						want := fmt.Sprintf("session %d chunk %d %s", i, j, bytes.Repeat([]byte{byte(i)}, j*97))
 						if _, err := s.Write([]byte(want)); err != nil {
 							t.Error(err)
