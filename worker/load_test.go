@@ -154,100 +154,119 @@ func TestLargestChunks(t *testing.T) {
 	}
 }
 
+// The load of TestEngineReadsNothing: sessions of which every fourth pours and the
+// others echo, with as many pieces each.
+const (
+	unreadMark   = 256 << 10
+	unreadInbox  = 32 << 10
+	unreadActive = 20
+	unreadPieces = 60
+	unreadPiece  = 16 << 10
+)
+
 // An engine that reads nothing: what the worker holds stays below the water mark and
 // one frame, and each inbox within its bound. When it reads on, nothing is lost.
 func TestEngineReadsNothing(t *testing.T) {
-	const (
-		mark   = 256 << 10
-		frame  = 16 << 10
-		inbox  = 32 << 10
-		active = 20
-		pieces = 60
-	)
 	both(t, func(t *testing.T, d codec.Dialect) {
-		cfg := worker.Config{Sessions: session.Config{InboxBytes: inbox, Channel: channel.Config{HighWaterBytes: mark}}}
-		l := connect(t, d, options{cfg: cfg, mute: true}, func(w *worker.Worker) {
-			w.HandleFunc("pour", func(s *worker.Session) session.Handler {
-				left := pieces
-				pour := func(s *worker.Session) {
-					for ; left > 0; left-- {
-						if s.SendChunk(make([]byte, frame)) != nil {
-							return
-						}
-					}
-					_ = s.SendChoke()
-				}
-				pour(s)
-				return onLoop{writable: pour}
-			})
-		})
+		cfg := worker.Config{Sessions: session.Config{InboxBytes: unreadInbox, Channel: channel.Config{HighWaterBytes: unreadMark}}}
+		l := connect(t, d, options{cfg: cfg, mute: true}, func(w *worker.Worker) { w.HandleFunc("pour", pourOnLoop) })
 		l.hold()
 		time.Sleep(6 * time.Second) // the read that was under way ends with a heartbeat
 		before := heap()
-		go func() { // the engine's writes come to a stop, too
-			for i := range active {
-				event := "echo"
-				if i%4 == 3 {
-					event = "pour"
-				}
-				_, _ = l.conn.Write(encode(d, codec.Frame{Kind: codec.KindInvoke, Session: l.id(i + 1), Text: event}))
-			}
-			for j := range pieces {
-				for i := range active {
-					if i%4 < 3 {
-						p := bytes.Repeat([]byte{byte(i), byte(j)}, frame/2)
-						_, _ = l.conn.Write(encode(d, codec.Frame{Kind: codec.KindChunk, Session: l.id(i + 1), Payload: p}))
-					}
-				}
-			}
-			for i := range active {
-				_, _ = l.conn.Write(encode(d, codec.Frame{Kind: codec.KindChoke, Session: l.id(i + 1)}))
-			}
-		}()
+		go l.writeUnread(d) // which comes to a stop, too
 		most := int64(0)
 		for range 8 {
 			time.Sleep(500 * time.Millisecond)
 			synctest.Wait()
 			most = max(most, l.w.Stats().Channel.QueuedBytes)
 		}
-		if most < mark || most > mark+frame+200 {
-			t.Errorf("the output held up to %d bytes, want %d and at most one frame more", most, mark)
+		if most < unreadMark || most > unreadMark+unreadPiece+200 {
+			t.Errorf("the output held up to %d bytes, want %d and at most one frame more", most, unreadMark)
 		}
-		if grown := heap() - before; grown > 4*mark+active*(2*inbox+2*frame) {
+		if grown := heap() - before; grown > 4*unreadMark+unreadActive*(2*unreadInbox+2*unreadPiece) {
 			t.Errorf("the heap has grown by %d bytes while the engine read nothing", grown)
 		}
 		l.resume()
 		time.Sleep(time.Second)
-		var got [active]int
-		var ends int
-		for f := l.take(); f != nil; f = l.take() {
-			var m codec.Message
-			if _, err := codec.NewScanner(d, codec.Limits{}).Next(f, &m); err != nil {
-				t.Fatal(err)
-			}
-			i := int(m.Session) - int(l.id(1))
-			switch {
-			case i < 0: // a heartbeat
-			case m.Payload == nil:
-				if ends++; m.NumArgs > 0 {
-					t.Errorf("session %d ended with %s", i+1, show(f))
-				}
-			case i%4 < 3 && !bytes.Equal(m.Payload, bytes.Repeat([]byte{byte(i), byte(got[i])}, frame/2)):
-				t.Fatalf("session %d: chunk %d is not what was sent", i+1, got[i])
-			default:
-				got[i]++
-			}
-		}
-		for i, n := range got {
-			if n != pieces {
-				t.Errorf("session %d: %d chunks came, want %d", i+1, n, pieces)
-			}
-		}
-		if ends != active {
-			t.Errorf("%d sessions ended, want %d", ends, active)
-		}
+		l.wantUnread(d)
 		l.wantEmpty()
 	})
+}
+
+// pourOnLoop sends all pieces as fast as there is room for them.
+func pourOnLoop(s *worker.Session) session.Handler {
+	left := unreadPieces
+	pour := func(s *worker.Session) {
+		for ; left > 0; left-- {
+			if s.SendChunk(make([]byte, unreadPiece)) != nil {
+				return
+			}
+		}
+		_ = s.SendChoke()
+	}
+	pour(s)
+	return onLoop{writable: pour}
+}
+
+// pours says whether session i, from 0 on, pours.
+func pours(i int) bool { return i%4 == 3 }
+
+// unreadChunk is piece j of session i.
+func unreadChunk(i, j int) []byte { return bytes.Repeat([]byte{byte(i), byte(j)}, unreadPiece/2) }
+
+// writeUnread opens all sessions and sends what they echo.
+func (l *link) writeUnread(d codec.Dialect) {
+	write := func(f codec.Frame) { _, _ = l.conn.Write(encode(d, f)) }
+	for i := range unreadActive {
+		event := "echo"
+		if pours(i) {
+			event = "pour"
+		}
+		write(codec.Frame{Kind: codec.KindInvoke, Session: l.id(i + 1), Text: event})
+	}
+	for j := range unreadPieces {
+		for i := range unreadActive {
+			if !pours(i) {
+				write(codec.Frame{Kind: codec.KindChunk, Session: l.id(i + 1), Payload: unreadChunk(i, j)})
+			}
+		}
+	}
+	for i := range unreadActive {
+		write(codec.Frame{Kind: codec.KindChoke, Session: l.id(i + 1)})
+	}
+}
+
+// wantUnread wants all pieces of all sessions, in order, and the end of each.
+func (l *link) wantUnread(d codec.Dialect) {
+	l.t.Helper()
+	var got [unreadActive]int
+	var ends int
+	for f := l.take(); f != nil; f = l.take() {
+		var m codec.Message
+		if _, err := codec.NewScanner(d, codec.Limits{}).Next(f, &m); err != nil {
+			l.t.Fatal(err)
+		}
+		i := int(m.Session) - int(l.id(1))
+		switch {
+		case i < 0: // a heartbeat
+		case m.Payload == nil:
+			if ends++; m.NumArgs > 0 {
+				l.t.Errorf("session %d ended with %s", i+1, show(f))
+			}
+		case !pours(i) && !bytes.Equal(m.Payload, unreadChunk(i, got[i])):
+			l.t.Fatalf("session %d: chunk %d is not what was sent", i+1, got[i])
+		default:
+			got[i]++
+		}
+	}
+	for i, n := range got {
+		if n != unreadPieces {
+			l.t.Errorf("session %d: %d chunks came, want %d", i+1, n, unreadPieces)
+		}
+	}
+	if ends != unreadActive {
+		l.t.Errorf("%d sessions ended, want %d", ends, unreadActive)
+	}
 }
 
 // A handler that reads slowly is fed by a paused socket: all comes, in order, and the

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -32,16 +33,39 @@ func openAt(t testing.TB, dir string, cfg Config) *Store {
 	return s
 }
 
+// operation is a call of a store, and what comes of it.
+type operation struct {
+	op, collection, key string
+	blob                string
+	tags                []string
+	want                string // keys, or errno
+}
+
+// do calls s and returns the blob that was read or written, and the keys or the errno.
+func (o operation) do(s *Store) (blob []byte, got string, err error) {
+	var keys []string
+	switch o.op {
+	case "read":
+		blob, err = s.Read(bg, o.collection, o.key)
+	case "write":
+		blob = []byte(o.blob)
+		err = s.Write(bg, o.collection, o.key, blob, o.tags)
+	case "remove":
+		err = s.Remove(bg, o.collection, o.key)
+	case "find":
+		keys, err = s.Find(bg, o.collection, o.tags)
+	}
+	if errors.Is(err, ErrNotFound) {
+		return blob, "ENOENT", nil
+	}
+	return blob, strings.Join(keys, " "), err
+}
+
 // TestBehaviour does what a recorded client of the live runtime did, and wants what that
 // answered.
 func TestBehaviour(t *testing.T) {
 	s := openAt(t, t.TempDir(), Config{})
-	for i, step := range []struct {
-		op, collection, key string
-		blob                string
-		tags                []string
-		want                string // keys, or errno
-	}{
+	for i, step := range []operation{
 		{op: "write", collection: "cap", key: "k", blob: "blob", tags: []string{"t1", "t2"}},
 		{op: "write", collection: "cap", key: "k2", blob: "blob2"},
 		{op: "write", collection: "cap", key: "k3", blob: "\x00\xff\xc0\x80", tags: []string{}},
@@ -74,24 +98,7 @@ func TestBehaviour(t *testing.T) {
 		{op: "write", collection: "cap", key: "k2", blob: "untagged"}, // takes the old tags away
 		{op: "find", collection: "cap", tags: []string{"t9"}, want: "k4"},
 	} {
-		var blob []byte
-		var keys []string
-		var err error
-		switch step.op {
-		case "read":
-			blob, err = s.Read(bg, step.collection, step.key)
-		case "write":
-			blob = []byte(step.blob)
-			err = s.Write(bg, step.collection, step.key, blob, step.tags)
-		case "remove":
-			err = s.Remove(bg, step.collection, step.key)
-		case "find":
-			keys, err = s.Find(bg, step.collection, step.tags)
-		}
-		got := strings.Join(keys, " ")
-		if errors.Is(err, ErrNotFound) {
-			got, err = "ENOENT", nil
-		}
+		blob, got, err := step.do(s)
 		if got != step.want || string(blob) != step.blob || err != nil {
 			t.Errorf("step %d, %s %q in %q: %q, %q, %v, want %q, %q", i, step.op, step.key, step.collection, blob, got, err, step.blob, step.want)
 		}
@@ -297,74 +304,79 @@ func TestOpen(t *testing.T) {
 	}
 }
 
-// TestCorrupt damages records behind the store's back.
+// damages are what can happen to a record behind the store's back, by the key that it
+// happens to.
+var damages = map[string]func(b []byte) []byte{
+	"whole": func(b []byte) []byte { return b },
+	"head":  func(b []byte) []byte { return flip(b, 10) },
+	"names": func(b []byte) []byte { return flip(b, headerSize+5) },
+	"blob":  func(b []byte) []byte { return flip(b, len(b)-1) },
+	"cut":   func(b []byte) []byte { return b[:len(b)-1] },
+	"long":  func(b []byte) []byte { return append(b, 0) },
+	"empty": func([]byte) []byte { return nil },
+	"moved": func([]byte) []byte {
+		blob := []byte("the blob")
+		return append(newRecord("c", "other", []string{"t"}).appendHead(nil, blob), blob...)
+	},
+}
+
+func flip(b []byte, at int) []byte { b[at] ^= 4; return b }
+
+// wantDamaged reads all keys of damages: one is whole.
+func wantDamaged(t *testing.T, s *Store) {
+	t.Helper()
+	for key := range damages {
+		blob, err := s.Read(bg, "c", key)
+		var e *Error
+		if key == "whole" {
+			if err != nil || string(blob) != "the blob" {
+				t.Errorf("Read(%s) = %q, %v", key, blob, err)
+			}
+		} else if !errors.Is(err, ErrCorrupt) || !errors.As(err, &e) || e.Errno() != syscall.EIO || blob != nil {
+			t.Errorf("Read(%s) = %q, %v, want ErrCorrupt", key, blob, err)
+		}
+	}
+	if got := s.Stats().CorruptReads; got != uint64(len(damages)-1) {
+		t.Errorf("Stats().CorruptReads = %d, want %d", got, len(damages)-1)
+	}
+}
+
+// TestCorrupt damages records while a store is open, and opens it again.
 func TestCorrupt(t *testing.T) {
 	dir := t.TempDir()
 	var logged bytes.Buffer
+	wantLines := func(n int) {
+		t.Helper()
+		if got := strings.Count(logged.String(), "level=ERROR"); got != n {
+			t.Errorf("%d lines were logged, want %d:\n%s", got, n, &logged)
+		}
+	}
 	cfg := Config{Logger: slog.New(slog.NewTextHandler(&logged, nil))}
 	s := openAt(t, dir, cfg)
-	keys := []string{"whole", "head", "names", "blob", "cut", "long", "empty", "moved"}
-	for _, key := range keys {
+	for key, damage := range damages {
 		if err := s.Write(bg, "c", key, []byte("the blob"), []string{"t"}); err != nil {
 			t.Fatal(err)
 		}
-	}
-	damage := func(key string, f func(b []byte) []byte) {
 		path := filepath.Join(dir, idOf("c", key).file())
 		b, err := os.ReadFile(path)
 		if err == nil {
-			err = os.WriteFile(path, f(b), 0o600)
+			err = os.WriteFile(path, damage(b), 0o600)
 		}
 		if err != nil {
 			t.Fatal(err)
 		}
 	}
-	flip := func(at int) func([]byte) []byte {
-		return func(b []byte) []byte { b[(len(b)+at)%len(b)] ^= 4; return b }
-	}
-	damage("head", flip(10))
-	damage("names", flip(headerSize+5))
-	damage("blob", flip(-1))
-	damage("cut", func(b []byte) []byte { return b[:len(b)-1] })
-	damage("long", func(b []byte) []byte { return append(b, 0) })
-	damage("empty", func([]byte) []byte { return nil })
-	damage("moved", func([]byte) []byte {
-		blob := []byte("the blob")
-		return append(newRecord("c", "other", []string{"t"}).appendHead(nil, blob), blob...)
-	})
-
-	check := func(s *Store) {
-		t.Helper()
-		for _, key := range keys {
-			blob, err := s.Read(bg, "c", key)
-			var e *Error
-			if key == "whole" {
-				if err != nil || string(blob) != "the blob" {
-					t.Errorf("Read(%s) = %q, %v", key, blob, err)
-				}
-			} else if !errors.Is(err, ErrCorrupt) || !errors.As(err, &e) || e.Errno() != syscall.EIO || blob != nil {
-				t.Errorf("Read(%s) = %q, %v, want ErrCorrupt", key, blob, err)
-			}
-		}
-		if got := s.Stats().CorruptReads; got != uint64(len(keys)-1) {
-			t.Errorf("Stats().CorruptReads = %d, want %d", got, len(keys)-1)
-		}
-	}
-	check(s)
-	if n := strings.Count(logged.String(), "level=ERROR"); n != 1 { // in one second
-		t.Errorf("%d lines were logged, want 1:\n%s", n, &logged)
-	}
+	wantDamaged(t, s)
+	wantLines(1) // in one second
 	_ = s.Close()
 	logged.Reset()
 	s = openAt(t, dir, cfg)
 	if got := s.Stats(); got.Corrupt != 6 || got.IndexKeys != 2 { // the damaged blob has not been read
 		t.Errorf("Stats() = %+v, want 6 corrupt and 2 keys", got)
 	}
-	if n := strings.Count(logged.String(), "level=ERROR"); n != 6 {
-		t.Errorf("%d lines were logged, want 6:\n%s", n, &logged)
-	}
-	check(s)
-	for i, key := range keys {
+	wantLines(6)
+	wantDamaged(t, s)
+	for i, key := range slices.Sorted(maps.Keys(damages)) {
 		if err := s.Remove(bg, "c", key); err != nil {
 			t.Errorf("Remove(%s) = %v", key, err)
 		}
