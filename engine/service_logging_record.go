@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -42,31 +43,30 @@ func checkEmit(d codec.Dialect, args []byte) (severity int64, err error) {
 	r.Bytes()
 	r.Bytes()
 	if d == codec.V1 && r.Len() > 0 {
-		checkAttributes(&r)
+		err = checkAttributes(&r)
 	}
-	switch {
-	case r.Err() == nil:
+	if err = cmp.Or(r.Err(), err); err == nil {
 		return severity, nil
-	case d == codec.V0:
+	}
+	if d == codec.V0 {
 		return 0, badType
 	}
-	return 0, fmt.Errorf("%w: %w", badType, r.Err())
+	return 0, fmt.Errorf("%w: %w", badType, err)
 }
 
-// checkAttributes leaves an error in r if what comes is no list of attributes.
-func checkAttributes(r *codec.Reader) {
+// checkAttributes reads a list of attributes. An error is returned, or left in r.
+func checkAttributes(r *codec.Reader) error {
 	for range r.ArrayLen() {
 		if n := r.ArrayLen(); r.Err() == nil && n != 2 {
-			r.MapLen() // of what is no map: an error
-			return
+			return fmt.Errorf("an attribute of %d items, want [key, value]", n)
 		}
 		r.Bytes()
-		if !isAttribute(r.Peek()) {
-			r.Bytes()
-			return
+		if kind := r.Peek(); r.Err() == nil && !isAttribute(kind) {
+			return fmt.Errorf("an attribute whose value is a %v, want a string, a number or a boolean", kind)
 		}
 		r.Skip()
 	}
+	return nil
 }
 
 // isAttribute reports whether the value of an attribute may be of that kind (protocol:

@@ -345,6 +345,7 @@ func FuzzEmit(f *testing.F) {
 		f.Add(args.Bytes(), true)
 		f.Add(args.Bytes(), false)
 	}
+	f.Add([]byte("\x94\x01\xa1x\xa1y\x91\x91\x81\x01\x90"), true) // an attribute of one item, which is a map
 	f.Fuzz(func(t *testing.T, args []byte, v1 bool) {
 		var m codec.Message
 		frame := append(append([]byte{0x93, 0, 0}, args...), 0x90)
