@@ -32,7 +32,7 @@ func (s *Service) Call(ctx context.Context, method string, args codec.Arguments)
 		if err != nil {
 			return Neutral, err
 		}
-		c := session.Call{Name: method, Type: m.ID, Args: args.Bytes(), Headers: s.headers(ctx, method), Rx: m.Rx}
+		c := session.Call{Name: method, Type: m.ID, Args: args.Bytes(), Headers: s.headers(ctx, l.table, method), Rx: m.Rx}
 		reply, err = s.exchange(ctx, l, &c)
 		return outcomeOf(err), err
 	})
@@ -84,15 +84,15 @@ func (s *Service) notify(ctx context.Context, method string, args []byte) error 
 		if err != nil {
 			return Neutral, err
 		}
-		c := session.Call{Name: method, Type: m.ID, Args: args, Headers: s.headers(ctx, method)}
+		c := session.Call{Name: method, Type: m.ID, Args: args, Headers: s.headers(ctx, l.table, method)}
 		_, err = l.table.CallOffLoop(ctx, &c, nil)
 		return outcomeOf(err), err
 	})
 }
 
-// headers returns the headers of a call: the trace of ctx, as a child, never one of
-// zeros; the time that is left; and the user's.
-func (s *Service) headers(ctx context.Context, method string) []codec.Header {
+// headers returns the headers of a call to the peer of t: the trace of ctx, as a child,
+// never one of zeros; the time that is left, where somebody looks for it; and the user's.
+func (s *Service) headers(ctx context.Context, t *session.Table, method string) []codec.Header {
 	if s.dialect == codec.V0 {
 		return nil
 	}
@@ -100,7 +100,7 @@ func (s *Service) headers(ctx context.Context, method string) []codec.Header {
 	if t, ok := TraceFrom(ctx); ok {
 		h = AppendTraceHeaders(h, t.Child())
 	}
-	if at, ok := ctx.Deadline(); ok && (s.client.TimeoutOnAll || method == "enqueue") {
+	if at, ok := ctx.Deadline(); ok && (s.client.TimeoutOnAll || method == "enqueue" || t.Deadlines()) {
 		h = append(h, codec.TimeoutHeader(time.Until(at), new([8]byte)))
 	}
 	if s.cfg.Headers != nil {

@@ -50,7 +50,8 @@ type Config struct {
 	// Backoff between tries of a connection, and behind the loss of one.
 	Backoff Backoff
 	// TimeoutOnAll sends the time that is left to a call in its request_timeout header with
-	// every call of v1. Otherwise it is sent with enqueue alone, which is where runtimes
+	// every call of v1. Otherwise it is sent with every call to a peer that has agreed on
+	// that (session.Extensions), and to others with enqueue alone, which is where runtimes
 	// look for it (protocol: headers).
 	TimeoutOnAll bool
 	// Revoke has the service told when the caller of a Call gives up before the answer, by

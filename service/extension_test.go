@@ -39,10 +39,11 @@ func TestClientOffers(t *testing.T) {
 // not: cancelled says whether a method is to learn that its caller gave up.
 func offerTo(t *testing.T, offer, plain, cancelled bool) {
 	gaveUp := make(chan error, 1)
-	windows := session.Extensions{Offer: offer, SessionWindow: 1000, ChannelWindow: 3000}
+	windows := session.Extensions{Offer: offer, NoDeadline: true, SessionWindow: 1000, ChannelWindow: 3000}
 	var cfg service.ServerConfig
 	cfg.Sessions.Extensions = windows
-	cfg.Sessions.Extensions.NoCancel, cfg.Sessions.Extensions.NoCredit, cfg.Sessions.Extensions.NoCompression = plain, plain, plain
+	ext := &cfg.Sessions.Extensions
+	ext.NoCancel, ext.NoCredit, ext.NoDeadline, ext.NoCompression = plain, plain, plain, plain
 	srv := ownLocator(t, cfg, gaveUp)
 	c, err := service.Connect(t.Context(), service.Config{
 		Sessions: session.Config{Extensions: windows}, Logger: slog.New(slog.DiscardHandler),

@@ -51,7 +51,7 @@ func (s *Service) Open(ctx context.Context, method string, args codec.Arguments)
 		if err != nil {
 			return Neutral, err
 		}
-		stream, err = s.open(ctx, l, m, args.Bytes(), s.headers(whole, method))
+		stream, err = s.open(ctx, l, m, args.Bytes(), s.headers(whole, l.table, method))
 		if err != nil {
 			return outcomeOf(err), err
 		}

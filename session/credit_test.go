@@ -21,7 +21,7 @@ import (
 // windows has a table offer credit and cancel, with these windows.
 func windows(perSession, perChannel int) option {
 	return func(c *session.Config) {
-		c.Extensions = session.Extensions{Offer: true, SessionWindow: perSession, ChannelWindow: perChannel, NoCompression: true}
+		c.Extensions = session.Extensions{Offer: true, SessionWindow: perSession, ChannelWindow: perChannel, NoDeadline: true, NoCompression: true}
 	}
 }
 
@@ -100,7 +100,7 @@ func TestOfferByPing(t *testing.T) {
 			a, b := channel.Pair(channel.Script{})
 			client, _ := newTable(t, codec.V1, session.Client, windows(1000, 4000))
 			server, _ := newTable(t, codec.V1, session.Server, serving(nil), func(c *session.Config) {
-				c.Extensions.NoCredit, c.Extensions.NoCancel, c.Extensions.NoCompression = plain, plain, plain
+				c.Extensions.NoCredit, c.Extensions.NoCancel, c.Extensions.NoDeadline, c.Extensions.NoCompression = plain, plain, plain, plain
 			})
 			offer := client.Offer()
 			if err := errors.Join(client.Channel().Attach(a), server.Channel().Attach(b)); err != nil {

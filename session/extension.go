@@ -17,8 +17,8 @@ type Extensions struct {
 	// Offer says that the peer is known to be ours, so that Table.Offer may begin. The
 	// side that accepts an offer needs no word of it.
 	Offer bool
-	// NoCredit, NoCancel and NoCompression switch one off for both directions.
-	NoCredit, NoCancel, NoCompression bool
+	// NoCredit, NoCancel, NoDeadline and NoCompression switch one off for both directions.
+	NoCredit, NoCancel, NoDeadline, NoCompression bool
 	// SessionWindow is how many bytes of chunks the peer may send on one session before
 	// they were read here, and at most one chunk more. If zero, 4 MiB.
 	SessionWindow int
@@ -54,6 +54,7 @@ const (
 // terms are one side's part of an agreement.
 type terms struct {
 	credit, cancel   bool
+	deadline         bool  // it takes the time that is left with every call
 	session, channel int64 // its windows, for what it receives
 	s2               int64 // the longest chunk that it takes compressed, decompressed; 0 is none
 }
@@ -62,7 +63,7 @@ type terms struct {
 func (t *Table) terms() terms {
 	e := &t.cfg.Extensions
 	ours := terms{
-		credit: !e.NoCredit, cancel: !e.NoCancel,
+		credit: !e.NoCredit, cancel: !e.NoCancel, deadline: !e.NoDeadline,
 		session: min(int64(e.SessionWindow), maxWindow), channel: min(int64(e.ChannelWindow), maxWindow),
 	}
 	if !e.NoCompression {
@@ -72,10 +73,10 @@ func (t *Table) terms() terms {
 }
 
 // none reports whether there is nothing to agree on.
-func (t terms) none() bool { return !t.credit && !t.cancel && t.s2 == 0 }
+func (t terms) none() bool { return !t.credit && !t.cancel && !t.deadline && t.s2 == 0 }
 
-// text is for example "1 credit=4194304/16777216 cancel s2=1048576": the version, then what
-// it offers.
+// text is for example "1 credit=4194304/16777216 cancel deadline s2=1048576": the version,
+// then what it offers.
 func (t terms) text() string {
 	s := "1"
 	if t.credit {
@@ -83,6 +84,9 @@ func (t terms) text() string {
 	}
 	if t.cancel {
 		s += " cancel"
+	}
+	if t.deadline {
+		s += " deadline"
 	}
 	if t.s2 > 0 {
 		s += fmt.Sprintf(" s2=%d", t.s2)
@@ -106,6 +110,8 @@ func parseTerms(text []byte) (t terms, ok bool) {
 			t.credit = t.session > 0 && t.channel > 0
 		case "cancel":
 			t.cancel = true
+		case "deadline":
+			t.deadline = true
 		case "s2":
 			t.s2 = window(value)
 		}
@@ -136,6 +142,7 @@ type extension struct {
 	ours, peer terms // immutable once agreed
 	credit     ledger
 	cancel     atomic.Bool
+	deadline   atomic.Bool
 	s2         compression
 
 	// owned by the loop
@@ -168,6 +175,11 @@ func (t *Table) Withdraw() {
 // Agreed reports whether the peer is ours and has taken or made an offer. On the loop.
 func (t *Table) Agreed() bool { return t.ext.mode == agreed }
 
+// Deadlines reports whether the peer is of our kind and takes the time that is left to a
+// call with every one, in the header request_timeout; runtimes look for it with an
+// application's requests only (protocol: headers). Any goroutine.
+func (t *Table) Deadlines() bool { return t.ext.deadline.Load() }
+
 // offered looks for an offer among the headers of a peer's first frame, and takes it.
 func (t *Table) offered(headers []codec.Header) {
 	ours := t.terms()
@@ -192,6 +204,7 @@ func (t *Table) agree(peer terms) {
 	e := &t.ext
 	e.peer, e.mode = peer, agreed
 	e.cancel.Store(e.ours.cancel && peer.cancel)
+	e.deadline.Store(e.ours.deadline && peer.deadline)
 	e.s2.agree(e.ours.s2, peer.s2)
 	if !e.ours.credit || !peer.credit {
 		e.credit.end()

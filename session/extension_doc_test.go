@@ -16,7 +16,7 @@ func TestProtocolDocument(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const terms = "1 credit=4194304/16777216 cancel s2=1048576"
+	const terms = "1 credit=4194304/16777216 cancel deadline s2=1048576"
 	block := []byte("\x20\x0cspam\x6e\x04\x00") // 32 bytes: 4 as they are, then 28 from 4 before
 	if got, err := compress.NewDecoder(compress.Limits{}).Append(nil, block, compress.S2); string(got) != strings.Repeat("spam", 8) {
 		t.Errorf("the block is %q, %v", got, err)

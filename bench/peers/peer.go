@@ -27,7 +27,7 @@ var peers = []peer{
 	{"relay", &v1Wire, serveRelay},
 	{"engine", &appWire, serveEngine(false, session.Extensions{})},
 	{"chain", &appWire, serveEngine(true, session.Extensions{})},
-	{"chain-plain", &appWire, serveEngine(true, session.Extensions{NoCredit: true, NoCancel: true, NoCompression: true})},
+	{"chain-plain", &appWire, serveEngine(true, session.Extensions{NoCredit: true, NoCancel: true, NoDeadline: true, NoCompression: true})},
 }
 
 func findPeer(name string) (*peer, error) {
