@@ -239,6 +239,7 @@ func TestPairStall(t *testing.T) {
 	})
 }
 
+// TestPairNotify: an end is told when there may be something to read or room to write.
 func TestPairNotify(t *testing.T) {
 	inPair(t, "a>b capacity=4 latency=1s stall=6:1s", func(t *testing.T, a, b *End) {
 		var toA, toB atomic.Int32

@@ -38,6 +38,7 @@ func add(t *testing.T, r *engine.Registry, name string, port uint16) {
 	}
 }
 
+// TestRegistry: versions of one name, its limits, and what a watch is told meanwhile.
 func TestRegistry(t *testing.T) {
 	r := engine.NewRegistry(engine.RegistryConfig{MaxServices: 2, MaxWatches: 1})
 	w, err := r.Watch()
@@ -156,6 +157,8 @@ func weights(list map[string]uint64) []byte {
 	return b
 }
 
+// TestGroups: a group is what the configuration or the last good refresh says, and what is
+// broken in one changes none.
 func TestGroups(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := openStore(t)
@@ -293,6 +296,7 @@ func TestGroupChoice(t *testing.T) {
 	}
 }
 
+// TestRouting: a stream of groups for each name, of which the latest caller has the only one.
 func TestRouting(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := openStore(t)
@@ -398,6 +402,8 @@ func TestConnectMany(t *testing.T) {
 	})
 }
 
+// TestPublish: what a client publishes lasts as long as its call, and comes behind the
+// node's own services.
 func TestPublish(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		registry := engine.NewRegistry(engine.RegistryConfig{})

@@ -8,6 +8,7 @@ import (
 	"github.com/sluice-rpc/sluice/engine"
 )
 
+// A sealed slave takes no more, finishes what it has, and then ends in order.
 func TestSeal(t *testing.T) {
 	bubbles(t, func(t *testing.T, d codec.Dialect) {
 		code := map[codec.Dialect]int64{codec.V0: 1, codec.V1: 14}[d]

@@ -233,6 +233,7 @@ func TestBytesAreLife(t *testing.T) {
 	})
 }
 
+// Invoke waits for a worker; what that answers comes to the session, its error too.
 func TestInvoke(t *testing.T) {
 	bubbles(t, func(t *testing.T, d codec.Dialect) {
 		f := spawnFake(t, engine.SlaveConfig{Dialect: d})

@@ -72,6 +72,8 @@ func TestWritesAreCollected(t *testing.T) {
 	})
 }
 
+// TestPanics: a handler that panics is an answer or an error, by how far it had come, and
+// never the end of the worker.
 func TestPanics(t *testing.T) {
 	for _, c := range []struct {
 		name   string

@@ -12,6 +12,7 @@ import (
 	"github.com/sluice-rpc/sluice/session"
 )
 
+// TestLookups finds methods by number and name, and the control methods apart from them.
 func TestLookups(t *testing.T) {
 	api := mustAPI(t,
 		service.Method{ID: 7, Name: "far", Rx: session.Streaming},

@@ -9,6 +9,7 @@ import (
 	"github.com/sluice-rpc/sluice/session"
 )
 
+// TestErrorNames: categories and codes by name; what has none is a number.
 func TestErrorNames(t *testing.T) {
 	for _, row := range []struct {
 		cat, code      int64

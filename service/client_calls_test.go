@@ -74,6 +74,8 @@ func (p *rawPeer) wantBytes(t *testing.T, want string) {
 	}
 }
 
+// TestHeaders: a call has the trace, the deadline and the user's headers, for the methods
+// that are to have them.
 func TestHeaders(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCloud(t, false)
@@ -167,6 +169,7 @@ func TestPing(t *testing.T) {
 	})
 }
 
+// TestV0HasNot: what v0 lacks is refused here, and not sent.
 func TestV0HasNot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCloud(t, true)

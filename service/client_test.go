@@ -58,6 +58,7 @@ func TestCall(t *testing.T) {
 	})
 }
 
+// TestCallWhatIsNot: a call of the wrong name or kind says which would be right.
 func TestCallWhatIsNot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCloud(t, false)
@@ -407,6 +408,7 @@ func TestConnectNoLocator(t *testing.T) {
 	})
 }
 
+// TestServices: services of a client are found together, and live and end one by one.
 func TestServices(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCloud(t, false)

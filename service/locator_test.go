@@ -162,6 +162,7 @@ func TestLocatorRouting(t *testing.T) {
 	})
 }
 
+// TestLocatorPublish: a publication is a call that stays open; Close discards it, once.
 func TestLocatorPublish(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l, peer, c := rawLocator(t)

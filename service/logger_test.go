@@ -250,6 +250,7 @@ func TestLoggerFallbackRate(t *testing.T) {
 	})
 }
 
+// TestLoggerClose: Close sends what waits, or hands it to the fallback by its deadline.
 func TestLoggerClose(t *testing.T) {
 	t.Run("sends", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {

@@ -19,6 +19,7 @@ var decoders = map[string]func([]byte) error{
 	"routing":    func(b []byte) error { _, err := service.DecodeRouting(b); return err },
 }
 
+// TestRefused: each decoder says where its input is wrong.
 func TestRefused(t *testing.T) {
 	host := arr(str("h"), num(80))
 	good := arr(arr(host), num(1), empty)

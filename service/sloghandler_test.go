@@ -144,6 +144,7 @@ func (nested) LogValue() slog.Value {
 
 type number int
 
+// TestHandlerValues: values of every kind come as text or number, panics too.
 func TestHandlerValues(t *testing.T) {
 	for _, row := range []struct {
 		attr slog.Attr

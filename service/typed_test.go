@@ -9,6 +9,7 @@ import (
 	"github.com/sluice-rpc/sluice/session"
 )
 
+// TestInvoke calls with values of several types; what does not fit its type is an error.
 func TestInvoke(t *testing.T) {
 	dialects(t, func(t *testing.T, v0 bool) {
 		c := newCloud(t, v0)

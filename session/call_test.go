@@ -215,6 +215,7 @@ func callOf(typ uint64, args ...any) *session.Call {
 	return &session.Call{Name: o.Name, Type: typ, Args: codec.Args(args...).Bytes(), Tx: o.Rx, Rx: o.Tx}
 }
 
+// TestCall makes calls of each kind of graph, and sends what their graphs do not have.
 func TestCall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client, server := callPair(t, codec.V1, func(s *session.Session, args []byte) {

@@ -302,6 +302,7 @@ func checkTold(t testing.TB, lines []string, completed int) {
 	}
 }
 
+// TestIgnore: a session whose input is ignored ends with our own end.
 func TestIgnore(t *testing.T) {
 	sub(t, func(t *testing.T, d codec.Dialect) {
 		settled := 0
@@ -343,6 +344,7 @@ func TestIgnore(t *testing.T) {
 	})
 }
 
+// TestEnd fails all sessions at once: each direction that is open is told, no other.
 func TestEnd(t *testing.T) {
 	sub(t, func(t *testing.T, d codec.Dialect) {
 		r := newRig(t, d, session.Worker)

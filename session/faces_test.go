@@ -147,6 +147,8 @@ func TestLent(t *testing.T) {
 	})
 }
 
+// TestRecvContext: a chunk that is there beats a context that is done, and no chunk is lost
+// to one that ends meanwhile.
 func TestRecvContext(t *testing.T) {
 	sub(t, func(t *testing.T, d codec.Dialect) {
 		r := newRig(t, d, session.Worker)
@@ -234,6 +236,8 @@ func TestReader(t *testing.T) {
 	})
 }
 
+// TestBind: the context of a session ends with the error that ended the session, and only
+// with that.
 func TestBind(t *testing.T) {
 	sub(t, func(t *testing.T, d codec.Dialect) {
 		var s *session.Session

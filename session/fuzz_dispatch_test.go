@@ -56,6 +56,31 @@ func FuzzDispatch(f *testing.F) {
 	})
 }
 
+// feedAnything writes the frames that the program says, some of them in one piece, and
+// lets time pass now and then.
+func (r *rig) feedAnything(p *program, d codec.Dialect) {
+	var b []byte
+	for !p.done() {
+		f := codec.Frame{
+			Kind:    codec.KindCall,
+			Session: pick(p, 2, 1, 0, 3, 4, 5, 6, 7, 8, 100, 101, 1<<32, math.MaxInt64, math.MaxUint64-1, uint64(math.MaxUint64)),
+			Type:    pick(p, 0, 1, 2, 3, 4, 5, 6, 7, 100, 65532, 65533, 65535, math.MaxUint32, uint64(4)),
+			Args:    p.args(),
+		}
+		if b = codec.AppendFrame(b, d, &f); p.next(3) == 0 {
+			_, _ = r.conn.Write(b)
+			b = b[:0]
+			synctest.Wait()
+		}
+		if p.next(40) == 1 {
+			pass(6 * time.Second)
+		}
+	}
+	_, _ = r.conn.Write(b)
+}
+
+// dispatchAnything runs a program of frames against one end, in each role and with each
+// face, and closes it: whatever came, the table is empty and all were told.
 func dispatchAnything(t *testing.T, data []byte) {
 	p := &program{data}
 	first := p.next(8)
@@ -93,24 +118,7 @@ func dispatchAnything(t *testing.T, data []byte) {
 			}
 		}
 	}
-	var b []byte
-	for !p.done() {
-		f := codec.Frame{
-			Kind:    codec.KindCall,
-			Session: pick(p, 2, 1, 0, 3, 4, 5, 6, 7, 8, 100, 101, 1<<32, math.MaxInt64, math.MaxUint64-1, uint64(math.MaxUint64)),
-			Type:    pick(p, 0, 1, 2, 3, 4, 5, 6, 7, 100, 65532, 65533, 65535, math.MaxUint32, uint64(4)),
-			Args:    p.args(),
-		}
-		if b = codec.AppendFrame(b, d, &f); p.next(3) == 0 {
-			_, _ = r.conn.Write(b)
-			b = b[:0]
-			synctest.Wait()
-		}
-		if p.next(40) == 1 {
-			pass(6 * time.Second)
-		}
-	}
-	_, _ = r.conn.Write(b)
+	r.feedAnything(p, d)
 	synctest.Wait()
 	_ = r.conn.Close()
 	ctx, cancel := context.WithCancel(t.Context())

@@ -14,6 +14,7 @@ import (
 // lastLook is the time between the deadline and the verdict.
 const lastLook = 50 * time.Millisecond
 
+// The worker gives up when the engine has been silent for too long, to the nanosecond.
 func TestDisown(t *testing.T) {
 	type step struct { // of the engine
 		at   time.Duration // from the first heartbeat

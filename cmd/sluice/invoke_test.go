@@ -16,6 +16,7 @@ func invoke(t *testing.T, stdin, protocol, worker string, args ...string) result
 	return program{kill: time.Hour}.test(t, stdin, append([]string{"invoke", "--protocol", protocol, "--worker", worker}, args...)...)
 }
 
+// TestInvoke runs sluice invoke with a program of ours, in both dialects.
 func TestInvoke(t *testing.T) {
 	echo := "env GORACE=atexit_sleep_ms=0 '" + enginetest.Build(t, "../../examples/echo") + "'"
 	random := make([]byte, 200_000)

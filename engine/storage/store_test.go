@@ -193,6 +193,7 @@ var hardNames = []string{
 	strings.Repeat("x", 255), strings.Repeat("x", 256), strings.Repeat("/", 1024), strings.Repeat("\xf0\x9f\x98\x80", 256),
 }
 
+// TestNames: any bytes are a name, and none leaves the directory.
 func TestNames(t *testing.T) {
 	parent := t.TempDir()
 	dir := filepath.Join(parent, "store")
