@@ -103,7 +103,7 @@ func TestDispatchAllocs(t *testing.T) {
 			{"our choke", false, func() { next(late); _ = o.t.ids.get(late.Session).SendChoke() }, 0},
 			{"choke", false, func() { next(choke) }, 0},
 			{"late chunk", false, func() { e.OnMessage(late, nil) }, 0},
-			{"error", false, func() { next(fault) }, 2}, // the *Error and its text
+			{"error", false, func() { next(fault) }, 0},
 		} {
 			invoke.Session, choke.Session, late.Session, fault.Session = max(invoke.Session, 1), 2, 2, sessions/2
 			onLoop(func() {
@@ -194,6 +194,44 @@ func BenchmarkDispatchChunk(b *testing.B) {
 				for o.t.ch.Stats().QueuedBytes > 256<<10 {
 					runtime.Gosched()
 				}
+			}
+		})
+	}
+}
+
+// BenchmarkDispatch is a decoded message on its way to the owner or a Handler: the two that
+// end a session, each for one of its own, and a heartbeat with its answer.
+func BenchmarkDispatch(b *testing.B) {
+	for _, f := range []codec.Frame{
+		{Kind: codec.KindChoke}, {Kind: codec.KindError, Category: 42, Code: 7, Text: "told to fail"}, {Kind: codec.KindHeartbeat},
+	} {
+		b.Run(f.Kind.String(), func(b *testing.B) {
+			o, _, onLoop := newStill(b, codec.V1)
+			e := events{o.t}
+			invoke, m := message(b, codec.V1, codec.Frame{Kind: codec.KindInvoke, Text: "e"}), message(b, codec.V1, f)
+			at := uint64(1)
+			b.ReportAllocs()
+			for left := b.N; left > 0; left -= 1000 { // in turns of 1000 messages
+				n := uint64(min(left, 1000))
+				b.StopTimer()
+				onLoop(func() {
+					o.t.End(1, "") // what is left of the sessions of the last turn
+					for invoke.Session = at + 1; m.Type != codec.V1Heartbeat && invoke.Session <= at+n; invoke.Session++ {
+						e.OnMessage(invoke, nil)
+					}
+				})
+				for o.t.ch.Stats().QueuedBytes > 0 {
+					runtime.Gosched()
+				}
+				b.StartTimer()
+				onLoop(func() {
+					for range n {
+						if at++; m.Session != codec.V1ControlSession {
+							m.Session = at
+						}
+						e.OnMessage(m, nil)
+					}
+				})
 			}
 		})
 	}

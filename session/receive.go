@@ -197,14 +197,15 @@ func (s *Session) peerEnded() {
 	}
 }
 
+// malformedError is the text of an error whose arguments make no sense; it has no numbers.
+var malformedError = []byte("malformed")
+
 func (s *Session) gotError(m *codec.Message) {
-	e := &Error{Remote: true}
 	category, code, message, ok := codec.DecodeError(m)
-	if ok {
-		e.Category, e.Code, e.Message = category, code, string(message)
-	} else {
-		e.Message = "malformed"
+	if !ok {
+		message = malformedError
 	}
+	e := s.t.faults.remote(category, code, message)
 	s.peerAt(nil)
 	s.t.cancelled(s)
 	s.cutOff(e)

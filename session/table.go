@@ -160,6 +160,7 @@ type Table struct {
 
 	cancels, strays, beats budget
 	counts                 counters
+	faults                 faults
 }
 
 // New returns a table and the idle channel under it, to be connected or attached by
