@@ -60,9 +60,10 @@ func TestEndWhileConnecting(t *testing.T) {
 			defer cancel()
 			ended := make(chan error, 1)
 			go func() { ended <- w.Run(ctx) }()
-			time.Sleep(10 * time.Millisecond)
-			if s := w.State(); s != worker.Connecting {
-				t.Errorf("State() = %v, want connecting", s)
+			for begin := time.Now(); w.State() != worker.Connecting; time.Sleep(time.Millisecond) {
+				if time.Since(begin) > patience {
+					t.Fatalf("State() = %v, want connecting", w.State())
+				}
 			}
 			f(w, cancel)
 			select {
@@ -70,7 +71,7 @@ func TestEndWhileConnecting(t *testing.T) {
 				if err != nil {
 					t.Errorf("Run() = %v, want nil", err)
 				}
-			case <-time.After(3 * time.Second):
+			case <-time.After(patience):
 				t.Error("Run goes on connecting")
 			}
 		})
@@ -121,7 +122,7 @@ func TestEndAtAnyMoment(t *testing.T) {
 			if err != nil {
 				t.Errorf("Run() = %v, want nil", err)
 			}
-		case <-time.After(5 * time.Second):
+		case <-time.After(patience):
 			t.Fatal("Run goes on")
 		}
 		cancel()

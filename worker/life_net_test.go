@@ -50,7 +50,7 @@ func dialled(t *testing.T, cfg worker.Config, setup func(w *worker.Worker)) (con
 		w.Close()
 		_ = conn.Close()
 	})
-	_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
+	_ = conn.SetDeadline(time.Now().Add(patience))
 	wantRead(t, conn, cfg.Dialect, codec.Frame{Kind: codec.KindHandshake, Text: uuid}, codec.Frame{Kind: codec.KindHeartbeat})
 	return conn, ended
 }
