@@ -4,6 +4,8 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -21,6 +23,7 @@ type connStream struct {
 	wrote  chan struct{} // from the writer, when it has told of one
 	gone   chan struct{} // closed by close
 	halved bool          // closeWrite was called; owned by the loop
+	inHand atomic.Bool   // the reader has bytes that wait for the turn
 	wg     sync.WaitGroup
 }
 
@@ -96,6 +99,7 @@ func (s *connStream) reader() {
 	ok := s.inTurn(func() { space = s.c.readSpace() })
 	for ok {
 		n, err := s.conn.Read(space)
+		s.inHand.Store(n > 0)
 		wait := false
 		next := func() {
 			wait = s.c.in.paused && len(s.c.in.held) > 0
@@ -104,6 +108,7 @@ func (s *connStream) reader() {
 			}
 		}
 		ok = s.inTurn(func() {
+			s.inHand.Store(false)
 			if n > 0 {
 				s.c.gotInput(n)
 			}
@@ -190,10 +195,27 @@ func (s *connStream) setPaused(paused bool) {
 	}
 }
 
-// unread: a reader that filled its buffer ahead of the pause does not know of more.
-func (s *connStream) unread() bool { return false }
+// unread: what the reader has and could not deliver yet, and what no Read has taken so
+// far, where the connection can tell: the reader may be late on a busy machine.
+func (s *connStream) unread() bool {
+	if s.inHand.Load() {
+		return true
+	}
+	under := s.conn
+	if tls, ok := under.(interface{ NetConn() net.Conn }); ok {
+		under = tls.NetConn()
+	}
+	switch conn := under.(type) {
+	case *End:
+		return conn.readable() > 0
+	case syscall.Conn:
+		raw, err := conn.SyscallConn()
+		return err == nil && socketUnread(raw)
+	}
+	return false
+}
 
-// poll: the reader takes input as it comes; what it has read it delivers next.
+// poll: the reader takes input as it comes, and unread tells what it did not.
 func (s *connStream) poll() {}
 
 // closeWrite is the writer's work, too: TLS says good-bye here.

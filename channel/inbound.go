@@ -232,9 +232,14 @@ func (c *Channel) Paused() bool { return c.in.paused }
 // Received counts the bytes read so far; any of them proves that the peer lives.
 func (c *Channel) Received() uint64 { return c.in.bytes }
 
-// Unread reports whether bytes of the peer wait behind a Pause. They prove life too.
+// Unread reports whether bytes of the peer wait: behind a Pause, or because nobody has come
+// to read them yet. They prove life too.
 func (c *Channel) Unread() bool {
-	return c.in.paused && (len(c.in.held) > 0 || c.stream.unread())
+	if c.in.paused && len(c.in.held) > 0 {
+		return true
+	}
+	state := c.State()
+	return (state == Open || state == Closing) && c.stream.unread()
 }
 
 // Poll reads once if that needs no waiting: the last look before a peer is called

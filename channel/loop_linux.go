@@ -274,9 +274,18 @@ func (s *pollStream) setPaused(paused bool) {
 	s.l.post(s.c, s.c.deliver)
 }
 
-func (s *pollStream) unread() bool {
-	n, err := unix.IoctlGetInt(s.fd, unix.SIOCINQ)
+func (s *pollStream) unread() bool { return unreadOf(s.fd) }
+
+// unreadOf reports whether bytes wait in a socket.
+func unreadOf(fd int) bool {
+	n, err := unix.IoctlGetInt(fd, unix.SIOCINQ)
 	return err == nil && n > 0
+}
+
+// socketUnread is unreadOf for a connection that is not ours, and may be closed.
+func socketUnread(raw syscall.RawConn) (unread bool) {
+	err := raw.Control(func(fd uintptr) { unread = unreadOf(int(fd)) })
+	return err == nil && unread
 }
 
 func (s *pollStream) poll() {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"syscall"
 )
 
 // eventLoops says whether this system has the event loop.
@@ -18,3 +19,6 @@ func openPollLoop(*slog.Logger) (*pollLoop, error) { return nil, errors.ErrUnsup
 func (*pollLoop) run()                                    {}
 func (*pollLoop) stop()                                   {}
 func (*pollLoop) attach(*Channel, net.Conn, func()) error { return errors.ErrUnsupported }
+
+// socketUnread: nobody can tell here.
+func socketUnread(syscall.RawConn) bool { return false }
