@@ -261,6 +261,7 @@ func TestAppStop(t *testing.T) {
 		w := c.worker(p)
 		id := firstOf(d)
 		w.want(t, invoke(id, "first"))
+		synctest.Wait() // true is told; nobody is told of what is over by then
 		stopped := make(chan error)
 		go func() { stopped <- c.Stop(t.Context()) }()
 		synctest.Wait()
