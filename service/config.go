@@ -42,7 +42,7 @@ type Config struct {
 	// of the locator, such as that there is no such service, ends it at once. If zero, 10.
 	// If negative, no limit but the callers' contexts. A service that was connected is
 	// tried for further behind that, without callers and as seldom as Backoff says, until
-	// it is closed; instances of a balanced one are not.
+	// it is closed; likewise each instance of a balanced one, while the locator lists it.
 	MaxConnects int
 	// MaxRetries of a call that was not sent, or that is declared idempotent, on another
 	// connection within its deadline. If zero, 3. If negative, none.

@@ -180,15 +180,19 @@ func (p *spread) pick(key string, except []*Instance, again bool) (*Instance, *l
 	if l == nil {
 		e := i.Endpoint
 		l = newLine(p.name, p.cfg, p.onState, func(context.Context) (Resolved, error) { return p.only(e), nil })
+		l.stays = true // until the locator does not list it any more
 		p.lines[e] = l
 	}
 	return i, l
 }
 
-// only is what was resolved, at one of the endpoints.
+// only is what was resolved, at one of the endpoints. A line asks for it before each try,
+// with or without callers: that has the locator asked now and then whether the endpoint is
+// listed still.
 func (p *spread) only(e Endpoint) Resolved {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.lookLocked()
 	r := p.resolved
 	r.Endpoints = []Endpoint{e}
 	return r
@@ -225,13 +229,7 @@ func (p *spread) ask(ctx context.Context) error {
 		p.mu.Unlock()
 		return &ResolveError{Name: p.name, Err: ErrClosed}
 	}
-	old := p.refresh > 0 && time.Since(p.at) >= p.refresh
-	if p.asking == nil && (!p.known || old) {
-		a := &asking{done: make(chan struct{})}
-		p.asking, p.at = a, time.Now()
-		p.resolves++
-		p.wg.Go(func() { p.question(a) })
-	}
+	p.lookLocked()
 	a, known := p.asking, p.known
 	p.mu.Unlock()
 	if known {
@@ -248,6 +246,18 @@ func (p *spread) ask(ctx context.Context) error {
 		return &ResolveError{Name: p.name, Tries: []Try{{Stage: StageResolve, Err: a.err}}}
 	}
 	return nil
+}
+
+// lookLocked asks the locator, if nobody does, when what it said last is of no use or old.
+func (p *spread) lookLocked() {
+	old := p.refresh > 0 && time.Since(p.at) >= p.refresh
+	if p.asking != nil || p.known && !old || p.closed {
+		return
+	}
+	a := &asking{done: make(chan struct{})}
+	p.asking, p.at = a, time.Now()
+	p.resolves++
+	p.wg.Go(func() { p.question(a) })
 }
 
 func (p *spread) question(a *asking) {
