@@ -5,8 +5,8 @@
 //	fail    answers with error 7
 //	panic   panics; the caller gets an error, the worker lives
 //	sleep   the first chunk is a duration; answers it when it has passed
-//	http    a net/http handler: the body of the answer is the line "hello, METHOD URI",
-//	        and behind it the body of the request, as it came
+//	http    a net/http handler: the body of the answer is "hello, METHOD URI"; if the
+//	        request has a body, that comes on the next line, as it is
 //
 // An engine starts it. To try it:
 //
@@ -14,6 +14,7 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -109,6 +110,10 @@ func sleep(ctx context.Context, s *worker.Session) error {
 // hello is as it would be behind net/http's own server.
 func hello(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	fmt.Fprintf(w, "hello, %s %s\n", r.Method, r.RequestURI)
-	_, _ = io.Copy(w, r.Body) // an error of the client, who is gone then
+	fmt.Fprintf(w, "hello, %s %s", r.Method, r.RequestURI)
+	body := bufio.NewReader(r.Body)
+	if _, err := body.Peek(1); err == nil {
+		fmt.Fprintln(w)
+	}
+	_, _ = io.Copy(w, body) // an error of the client, who is gone then
 }

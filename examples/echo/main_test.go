@@ -107,7 +107,7 @@ func testWithoutEngine(t *testing.T, program string) {
 func testHTTP(t *testing.T, program string, d codec.Dialect) {
 	s := enginetest.Spawn(t, engine.SlaveConfig{Command: []string{program}, Dialect: d})
 	for _, c := range []struct{ method, body, want string }{
-		{"GET", "", "hello, GET /a?b\n"},
+		{"GET", "", "hello, GET /a?b"},
 		{"POST", "what\ncame", "hello, POST /a?b\nwhat\ncame"},
 		{"HEAD", "", ""},
 	} {
