@@ -157,6 +157,9 @@ func (a *App) crashLocked(m *member, err error) (Crash, bool) {
 	}
 	if e := (*SlaveError)(nil); errors.As(err, &e) {
 		c.Code, c.Reason, c.Status, c.Lines = e.Code, e.Reason, e.Status, e.Output
+		if e.Err != nil {
+			c.Reason += ": " + e.Err.Error()
+		}
 	}
 	return c, c.Code != SlaveKilled || !a.killed
 }

@@ -12,7 +12,7 @@ type Crash struct {
 	Time time.Time
 	UUID string // of the slave
 	Name string // of the application
-	// Code and Reason are those of the *SlaveError.
+	// Code and Reason are those of the *SlaveError, the Reason with the cause.
 	Code   SlaveCode
 	Reason string
 	// Status is how the process ended, e.g. "signal: killed"; empty if it never ran.
