@@ -143,32 +143,33 @@ func (in *inbound) forget() {
 // parse delivers the whole frames at the beginning of p and returns their length. It
 // stops early when the owner pauses or the channel ends.
 func (c *Channel) parse(p []byte) int {
-	in, at := &c.in, 0
-	for at < len(p) && !in.paused && c.broken == nil {
-		n, err := in.scan.Next(p[at:], &in.msg)
-		if err != nil {
-			c.Fail(frameError(err, in.scan.Offset()))
-			break
-		}
+	in, rest := &c.in, p
+	for len(rest) > 0 && !in.paused && c.broken == nil {
+		n, err := in.scan.Next(rest, &in.msg)
 		if n == 0 {
+			if err != nil {
+				c.Fail(frameError(err, in.scan.Offset()))
+			}
 			break
 		}
 		if !in.first {
 			c.gotFirstFrame()
 		}
 		c.stats.framesIn++
-		headers, err := c.decodeHeaders()
-		if err != nil {
-			c.Fail(frameError(err, in.scan.Offset()-int64(n)))
-			break
+		var headers []codec.Header
+		if in.msg.Headers != nil {
+			if headers, err = c.decodeHeaders(); err != nil {
+				c.Fail(frameError(err, in.scan.Offset()-int64(n)))
+				break
+			}
 		}
 		c.h.OnMessage(&in.msg, headers)
 		if invariants.Enabled {
-			poison(p[at:at+n], headers)
+			poison(rest[:n], headers)
 		}
-		at += n
+		rest = rest[n:]
 	}
-	return at
+	return len(p) - len(rest)
 }
 
 // poison overwrites what OnMessage was lent.
@@ -183,9 +184,6 @@ func poison(frame []byte, headers []codec.Header) {
 // decodeHeaders keeps the header tables right for every frame, whoever it is for.
 func (c *Channel) decodeHeaders() ([]codec.Header, error) {
 	in := &c.in
-	if in.msg.Headers == nil {
-		return nil, nil
-	}
 	list, err := in.headers.Decode(in.msg.Headers, in.list[:0])
 	if err != nil {
 		return nil, err

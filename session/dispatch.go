@@ -19,8 +19,24 @@ func (e events) OnOpen(*channel.Channel) { e.t.cfg.Owner.OnOpen() }
 
 func (e events) OnWritable() { e.t.writable() }
 
+// OnMessage takes nearly all traffic, which is chunks of streams whose handlers wait for
+// nothing, the shortest way.
 func (e events) OnMessage(m *codec.Message, headers []codec.Header) {
 	t := e.t
+	s := t.ids.get(m.Session)
+	if s == nil || s.rx != t.chunk.Next || m.Type != t.chunk.Type || len(m.Payload) == 0 || !s.direct() || t.ext.credit.on {
+		t.message(m, headers)
+		return
+	}
+	s.empty = 0
+	if s.slot != t.chunk { // each store of a pointer asks the collector
+		s.slot = t.chunk
+	}
+	s.handler.OnChunk(s, m.Payload)
+}
+
+// message takes every message.
+func (t *Table) message(m *codec.Message, headers []codec.Header) {
 	switch {
 	case t.cfg.Role == Engine && !t.shaken:
 		t.handshake(m, headers)
@@ -87,6 +103,7 @@ func (t *Table) handshake(m *codec.Message, headers []codec.Header) {
 		return
 	}
 	t.shaken = true
+	t.chunk = streamChunk(t.ch.Dialect())
 	t.offered(headers)
 	t.cfg.Owner.OnHandshake(m.Payload)
 }

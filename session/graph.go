@@ -92,6 +92,12 @@ func Stream(d codec.Dialect) *Graph {
 	return Streaming
 }
 
+// streamChunk returns the chunk of a dialect's stream.
+func streamChunk(d codec.Dialect) *Slot { return &Stream(d).slots[0] }
+
+// noChunk is of no type that a message can have.
+var noChunk = &Slot{Type: 1<<64 - 1}
+
 // Slot returns the message of the given type, nil if it may not come now. The graphs
 // of a stream have three neighbouring types, so the first guess nearly always holds.
 func (g *Graph) Slot(typ uint64) *Slot {

@@ -37,6 +37,11 @@ func (s *Session) receive(m *codec.Message) {
 	}
 }
 
+// direct reports that the handler is told at once of what comes.
+func (s *Session) direct() bool {
+	return s.handler != nil && !s.ignored && !s.keeping()
+}
+
 func (s *Session) gotChunk(m *codec.Message) {
 	if m.Payload == nil {
 		s.t.malformed(s)

@@ -34,32 +34,33 @@ type Writable interface {
 // Session is one conversation on a channel. Its two directions end independently; it
 // leaves the table when both have.
 type Session struct {
-	t  *Table
-	id uint64
+	// what each chunk is held against, in one line of the cache; see Session.direct
+	id      uint64
+	rx      *Graph // what may come now; nil when the peer's direction is closed
+	slot    *Slot  // the message that the handler is being told of
+	handler Handler
+	empty   int   // chunks without payload in a row
+	kept    int   // chunks in the inbox that the handler gets when there is room
+	held    holds // who has paused it
+	hungry  bool  // the handler was refused by ErrFull and waits for room
+	ignored bool  // what the peer still sends is dropped
 
+	t       *Table
 	event   string
 	headers []codec.Header
 
 	// owned by the loop
-	rx        *Graph // what may come now; nil when the peer's direction is closed
 	streamed  bool   // rx is a stream of v1, whose chunks cost credit until they are read
 	mixed     bool   // rx is none of the stock graphs: what comes is kept with its Slot
-	slot      *Slot  // the message that the handler is being told of
-	handler   Handler
 	ended     func() // called when the session is over, see onEnded
 	openedAt  int64  // offset of our opening frame in the outbound stream; -1: opened by the peer
 	txDone    bool   // our last frame has its place in the outbound order
 	installed bool
-	ignored   bool  // what the peer still sends is dropped
 	cutting   bool  // endSession is under way
-	hungry    bool  // the handler was refused by ErrFull and waits for room
 	duplex    bool  // and is told of what comes meanwhile
-	held      holds // who has paused it
 	handing   bool  // what was kept is being handed over
 	keptEnd   bool  // the peer's stream has ended behind what is kept
 	parked    bool  // reading stands still for our inbox
-	empty     int   // chunks without payload in a row
-	kept      int   // chunks in the inbox that the handler gets when there is room
 	refused   int   // bytes of the chunk that was refused
 	waiting   int   // bytes of both
 	lined     uint8 // waits for room or credit for what Overflow has queued

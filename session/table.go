@@ -151,6 +151,7 @@ type Table struct {
 	shaken  bool   // the peer's handshake came (Engine)
 	pause   pauses
 	ext     extension
+	chunk   *Slot // of the streams here; noChunk where a chunk needs a closer look
 
 	// where methods are called
 	callee      Callee // nil: the peer may not call
@@ -172,6 +173,12 @@ func New(cfg Config) (*Table, error) {
 	t := &Table{cfg: cfg, log: cfg.Logger, strict: cfg.Role == Server && cfg.Channel.Dialect == codec.V1}
 	if cfg.Role == Client || cfg.Role == Server {
 		t.callee, _ = cfg.Owner.(Callee)
+	}
+	switch t.chunk = streamChunk(cfg.Channel.Dialect); {
+	case cfg.Role == Engine: // until the handshake
+		t.chunk = noChunk
+	case t.callee != nil && cfg.Channel.Dialect == codec.V0: // a call's number is not used again
+		t.chunk = noChunk
 	}
 	t.cancels = budget{limit: cfg.MaxCancels, per: 10 * time.Second}
 	t.strays = budget{limit: cfg.MaxStrays, per: 10 * time.Second}
