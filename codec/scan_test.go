@@ -205,8 +205,8 @@ func arrive(buf, frame []byte, s *Scanner) (n int, err error) {
 	return n, err
 }
 
-// TestLargePayloadIsLinear: to scan a payload of 16 MiB while it arrives costs
-// little beside copying it.
+// TestLargePayloadIsLinear: to scan a payload of 16 MiB while it arrives costs little
+// beside copying it. To look at it each time would cost the copying of 100 GB.
 func TestLargePayloadIsLinear(t *testing.T) {
 	frame := AppendFrame(nil, V1, &Frame{Kind: KindChunk, Session: 2, Payload: make([]byte, 16<<20)})
 	buf := make([]byte, len(frame))
@@ -215,8 +215,9 @@ func TestLargePayloadIsLinear(t *testing.T) {
 			t.Fatalf("Next() = %d, %v", n, err)
 		}
 	})
-	if pieces > 3*memcpy+5*time.Millisecond {
-		t.Errorf("in pieces %v, memcpy %v, want at most 3x", pieces, memcpy)
+	t.Logf("in pieces %v, memcpy %v", pieces, memcpy)
+	if pieces > 10*memcpy+3*time.Second {
+		t.Errorf("in pieces %v, memcpy %v, want little more", pieces, memcpy)
 	}
 }
 
