@@ -246,7 +246,7 @@ func durations(t *testing.T) {
 // queuedSoon waits until nothing is queued, or gives up and says what is. Over a
 // net.Conn the writer tells that a write is done after the peer may have read it.
 func (s *side) queuedSoon() int64 {
-	for deadline := time.Now().Add(5 * time.Second); ; runtime.Gosched() {
+	for deadline := time.Now().Add(patience); ; runtime.Gosched() {
 		s.do(func() {})
 		if n := s.Stats().QueuedBytes; n == 0 || time.Now().After(deadline) {
 			return n

@@ -45,7 +45,7 @@ func TestLongFrameLetGo(t *testing.T) {
 	}
 	<-h.came
 	<-h.came
-	for end := time.Now().Add(5 * time.Second); !h.gone.Load(); runtime.GC() {
+	for end := time.Now().Add(patience); !h.gone.Load(); runtime.GC() {
 		if time.Now().After(end) {
 			t.Fatal("the long frame's buffer is still held")
 		}
