@@ -19,23 +19,20 @@ import (
 // they can be told by comparison. In others the name of a message says its Kind; where it
 // is none of the stock names, that is session.Value, and all arguments count.
 func DecodeAPI(raw []byte) (*API, error) {
-	r := valueReader(raw)
-	a, err := readAPI(&r)
-	if err != nil {
-		return nil, err
-	}
-	if r.end(); !r.ok() {
-		return nil, &GraphError{Err: r.Err()}
-	}
-	return a, nil
+	return readWhole(raw, readAPI)
 }
 
 // DecodeAPIV0 reads an API as v0 describes it: a map of number to name (protocol:
 // locator v0). Every answer is a stream of v0, session.StreamingV0, and nothing can be
 // sent behind a call. raw is borrowed and holds nothing else. Any error is a *GraphError.
 func DecodeAPIV0(raw []byte) (*API, error) {
+	return readWhole(raw, readAPIV0)
+}
+
+// readWhole reads an API that nothing may follow.
+func readWhole(raw []byte, read func(*reader) (*API, error)) (*API, error) {
 	r := valueReader(raw)
-	a, err := readAPIV0(&r)
+	a, err := read(&r)
 	if err != nil {
 		return nil, err
 	}

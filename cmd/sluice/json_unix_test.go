@@ -5,6 +5,7 @@ package main
 import (
 	"bufio"
 	"encoding/json"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -19,18 +20,8 @@ import (
 // With --json every command prints JSON, one value on each line, at least one, and nothing
 // else.
 func TestJSON(t *testing.T) {
-	left := make(map[string]bool) // commands that take --json and have not run
-	var walk func(cmd *cobra.Command)
-	walk = func(cmd *cobra.Command) {
-		if cmd.Flags().Lookup("json") != nil {
-			left[cmd.CommandPath()] = true
-		}
-		for _, sub := range cmd.Commands() {
-			walk(sub)
-		}
-	}
-	walk((&program{}).root())
-	delete(left, "sluice up") // see TestUpJSON
+	left := takeJSON((&program{}).root()) // and have not run
+	delete(left, "sluice up")             // see TestUpJSON
 
 	dir := packageDir(t, `{"slave": "run.sh"}`, `{"pool-limit": 3}`)
 	t.Setenv(locatorVar, up(t, "--app", "echo="+echoProgram(t), "--app", "dying="+asRole("serve")).locator)
@@ -91,6 +82,18 @@ func TestJSON(t *testing.T) {
 	for path := range left {
 		t.Errorf("%s --json was not run", path)
 	}
+}
+
+// takeJSON are the paths of the commands, from cmd on, that take --json.
+func takeJSON(cmd *cobra.Command) map[string]bool {
+	paths := make(map[string]bool)
+	if cmd.Flags().Lookup("json") != nil {
+		paths[cmd.CommandPath()] = true
+	}
+	for _, sub := range cmd.Commands() {
+		maps.Copy(paths, takeJSON(sub))
+	}
+	return paths
 }
 
 // The runtime, too: one line of JSON when it is ready, and nothing behind it.

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -166,14 +167,9 @@ func matches(got, want string) bool {
 
 func words(line string) []string { return strings.Fields(line) }
 
-func TestRuntime(t *testing.T) {
-	r := up(t, "--app", "echo="+echoProgram(t))
-	t.Setenv(locatorVar, r.locator)
-	if got := fmt.Sprint(r.out); !strings.Contains(got, "storage") || !strings.Contains(got, "echo") || !strings.Contains(got, "node") {
-		t.Errorf("sluice up printed %q, want a line for each service", r.out)
-	}
-	random := strings.Repeat("\x00\xff\n\x80", 50_000)
-	for _, s := range []step{
+// callSteps: what call does, by which an application is used as well as a service.
+func callSteps(random string) []step {
+	return []step{
 		{args: words("call echo echo hello"), out: "hello\n"},
 		{args: words("call echo echo hel lo"), out: "hello\n"},
 		{args: words("call echo echo 42"), out: "42\n"},
@@ -191,7 +187,12 @@ func TestRuntime(t *testing.T) {
 		{args: words("call storage nothing"), exit: exitLocal, err: "has no method nothing"},
 		{args: words("call locator uuid"), out: "*\n"},
 		{args: words("call logging emit 1 test hello"), out: ""},
+	}
+}
 
+// storageSteps: what storage does; random is any bytes.
+func storageSteps(random string) []step {
+	return []step{
 		{args: words("storage write users alice secret --tag user --tag admin")},
 		{args: words("storage read users alice"), out: "secret"},
 		{args: words("storage read users alice --json"), out: "\"secret\"\n"},
@@ -209,7 +210,12 @@ func TestRuntime(t *testing.T) {
 		{args: words("storage read --unpack users doc"), out: "{\"a\":1}\n"},
 		{args: words("storage rm users alice bin big doc nobody")},
 		{args: words("storage read users alice"), exit: exitRemote, err: "[12, 2]"},
+	}
+}
 
+// nodeSteps: what tells of services and applications, and changes them.
+func nodeSteps() []step {
+	return []step{
 		{args: words("ls"), out: "SERVICE*echo*locator*logging*node*storage*\n"},
 		{args: words("info storage"), out: "service:   storage\nversion:   1\nendpoints: 127.0.0.1:*METHOD*read*value*\n"},
 		{args: words("info echo"), out: "service:   echo\n*enqueue*stream*stream*pool:*queue:*\n"},
@@ -229,7 +235,18 @@ func TestRuntime(t *testing.T) {
 		{args: words("group set any echo"), exit: exitUsage, err: "want SERVICE=WEIGHT"},
 		{args: words("ping --count 2 --interval 1ms"), out: "locator *"},
 		{args: words("ping echo --count 1"), out: "echo *"},
-	} {
+	}
+}
+
+// TestRuntime starts a runtime and does all that the program can with it, in this order.
+func TestRuntime(t *testing.T) {
+	r := up(t, "--app", "echo="+echoProgram(t))
+	t.Setenv(locatorVar, r.locator)
+	if got := fmt.Sprint(r.out); !strings.Contains(got, "storage") || !strings.Contains(got, "echo") || !strings.Contains(got, "node") {
+		t.Errorf("sluice up printed %q, want a line for each service", r.out)
+	}
+	random := strings.Repeat("\x00\xff\n\x80", 50_000)
+	for _, s := range slices.Concat(callSteps(random), storageSteps(random), nodeSteps()) {
 		s.check(t)
 	}
 	// We, the runtime and the worker know of the deadline, and any may be the first to tell.
