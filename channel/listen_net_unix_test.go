@@ -12,7 +12,6 @@ import (
 	"runtime"
 	"strings"
 	"testing"
-	"time"
 )
 
 func TestListenServe(t *testing.T) {
@@ -41,12 +40,7 @@ func TestListenServe(t *testing.T) {
 			}
 		})
 	}
-	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); runtime.Gosched() {
-		if runtime.NumGoroutine() <= before {
-			return
-		}
-	}
-	t.Errorf("%d goroutines, %d before", runtime.NumGoroutine(), before)
+	eventually(t, "as few goroutines as before", func() bool { return runtime.NumGoroutine() <= before })
 }
 
 func TestListenBadNetwork(t *testing.T) {

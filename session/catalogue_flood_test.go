@@ -290,9 +290,7 @@ func testB25(t *testing.T, d codec.Dialect) {
 	if sent != n || st.Refused != uint64(n) || st.Open != 1 || st.Opened != 1 {
 		t.Fatalf("%d sent, Stats() = %+v, want all refused and the first open", sent, st)
 	}
-	if grown := heapInUse() - before; grown > 8<<20 { // ten bytes of each would be more
-		t.Errorf("the heap has grown by %d KiB, want it flat", grown>>10)
-	}
+	wantHeap(t, before, 8<<20) // ten bytes of each would be more
 	r.owner.take()
 	r.loop(func() { r.End(1, "enough") })
 	if got := r.Stats().Open; got != 0 {

@@ -91,9 +91,7 @@ func testB26(t *testing.T, d codec.Dialect) {
 	if want := str("name-%d", n-1); len(last) != 1 || string(last[0].Name) != want {
 		t.Errorf("the last headers are %q, want %s", last, want)
 	}
-	if grown := heapInUse() - before; grown > 4<<20 { // each is more than 50 bytes
-		t.Errorf("the heap has grown by %d KiB, want it flat", grown>>10)
-	}
+	wantHeap(t, before, 4<<20) // each is more than 50 bytes
 	r.wantAlive("insertions")
 }
 

@@ -110,7 +110,7 @@ func oneLoop(t testing.TB) option {
 // eventually waits for ok in real time.
 func eventually(t testing.TB, ok func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(patience)
 	for !ok() {
 		if time.Now().After(deadline) {
 			t.Error("the chain did not come to its end")
