@@ -53,11 +53,11 @@
 // by [Slave.Terminate], by a crash, by a leader that died before its children, or by a
 // worker that ignores every request, which gets SIGTERM and then SIGKILL.
 //
-// If this process itself is killed, the kernel kills the leaders (on Linux), other
-// processes of their groups see their channel end, and a directory "sluice-*" with a dead
-// socket stays in the temporary directory, which the next Engine removes; those of an
-// Engine are in its own directory. A process that leaves its group (setsid) is
-// nobody's any more.
+// If this process itself is killed, so are the groups: the kernel kills the leaders (on
+// Linux), and in each group a shell of ours waits for that moment and kills the rest (where
+// there is /bin/sh). A directory "sluice-*" with a dead socket stays in the temporary
+// directory, which the next Engine removes; those of an Engine are in its own directory. A
+// process that leaves its group (setsid) is nobody's any more.
 //
 // PROTOCOL.md has the rules: the messages of a worker link, its life, its errors, and where
 // services and engine differ from the C++ runtime.

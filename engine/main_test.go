@@ -148,9 +148,13 @@ func growTree() {
 	serveEcho(newFromArgs())
 }
 
-// beEngine spawns a worker that does nothing, tells its pid, and waits to be killed.
+// beEngine spawns a worker with children that do nothing, tells its pid, and waits to be
+// killed.
 func beEngine() {
-	s, err := engine.Spawn(context.Background(), self("mute", engine.SlaveConfig{}))
+	s, err := engine.Spawn(context.Background(), self("tree", engine.SlaveConfig{}))
+	if err == nil {
+		err = s.Ready(context.Background())
+	}
 	if err != nil {
 		fmt.Println(err)
 		os.Exit(1)

@@ -23,8 +23,9 @@ type process interface {
 
 // osProcess is a process of the system.
 type osProcess struct {
-	cmd  *exec.Cmd
-	left chan struct{}
+	cmd   *exec.Cmd
+	left  chan struct{}
+	guard *guard // of the group
 
 	mu     sync.Mutex // guards the following
 	reaped bool
@@ -57,10 +58,13 @@ func (p *osProcess) watch(started chan<- error) {
 	if _, noDir := os.Stat(p.cmd.Dir); p.cmd.Dir != "" && err != nil && noDir != nil {
 		err = noDir // else it would be blamed on the program
 	}
-	started <- err
-	if err == nil {
-		awaitEnd(p.cmd)
+	if err != nil {
+		started <- err
+		return
 	}
+	p.guard = startGuard(p.cmd.Process)
+	started <- nil
+	awaitEnd(p.cmd)
 }
 
 func (p *osProcess) pid() int { return p.cmd.Process.Pid }
@@ -88,6 +92,7 @@ func (p *osProcess) reap() string {
 	if p.cmd.ProcessState == nil {
 		_ = p.cmd.Wait() // the state says it all
 	}
+	p.guard.release()
 	p.reaped = true
 	for wait := time.Millisecond; wait < groupWait && groupLives(p.cmd.Process); wait *= 2 {
 		time.Sleep(wait)
