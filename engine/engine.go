@@ -346,6 +346,9 @@ func (e *Engine) Reload(ctx context.Context) error {
 		}
 		found[app] = p
 	}
+	if err := e.logging.Reopen(); err != nil {
+		return fmt.Errorf("engine: reload: the log: %w", err)
+	}
 	if err := e.locator.SetGroups(ctx, cfg.Groups); err != nil {
 		return fmt.Errorf("engine: reload: %w", err)
 	}
@@ -356,9 +359,6 @@ func (e *Engine) Reload(ctx context.Context) error {
 		if err := app.SetProfile(p); err != nil {
 			return fmt.Errorf("engine: reload: app %s: %w", app.Name(), err)
 		}
-	}
-	if err := e.logging.Reopen(); err != nil {
-		return fmt.Errorf("engine: reload: the log: %w", err)
 	}
 	e.log.Info("engine: profiles and groups were read anew", "apps", len(found))
 	return nil

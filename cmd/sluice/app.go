@@ -10,6 +10,7 @@ import (
 	"github.com/sluice-rpc/sluice/codec"
 	"github.com/sluice-rpc/sluice/engine"
 	"github.com/sluice-rpc/sluice/service"
+	"github.com/sluice-rpc/sluice/session"
 	"github.com/spf13/cobra"
 )
 
@@ -169,7 +170,7 @@ application that runs goes on as it is until it is started anew: --start does th
 				if !start {
 					return l.done(nil, args[0], "uploaded")
 				}
-				return l.done(restart(ctx, c, l.protocol, args[0], profile), args[0], "started")
+				return l.done(p.restart(ctx, c, l.protocol, args[0], profile), args[0], "started")
 			})
 		},
 	}
@@ -283,7 +284,7 @@ func (p *program) appRestart() *cobra.Command {
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return l.run(cmd.Context(), func(ctx context.Context, c *service.Client) error {
-				return l.done(restart(ctx, c, l.protocol, args[0], profile), args[0], "started")
+				return l.done(p.restart(ctx, c, l.protocol, args[0], profile), args[0], "started")
 			})
 		},
 	}
@@ -293,18 +294,79 @@ func (p *program) appRestart() *cobra.Command {
 	return cmd
 }
 
-// restart stops an application if it runs, and starts it.
-func restart(ctx context.Context, c *service.Client, protocol int, name, profile string) error {
+// restart stops an application if it runs, and starts it. With what an engine would refuse
+// it is not stopped, as far as that can be told here; what the node refuses then has it run
+// with the profile that it had.
+func (p *program) restart(ctx context.Context, c *service.Client, protocol int, name, profile string) error {
 	running, err := runningApps(ctx, c)
 	if err != nil {
 		return err
 	}
-	if slices.Contains(running, name) {
-		if err := pauseApp(ctx, c, protocol, name); err != nil {
+	if !slices.Contains(running, name) {
+		return startApp(ctx, c, protocol, name, profile)
+	}
+	if err := checkStored(ctx, c, name, profile); err != nil {
+		return err
+	}
+	before := profileOf(ctx, c, name)
+	if err := pauseApp(ctx, c, protocol, name); err != nil {
+		return err
+	}
+	err = startApp(ctx, c, protocol, name, profile)
+	if err != nil && profile != "" && startApp(ctx, c, protocol, name, before) == nil {
+		p.warn(fmt.Sprintf("%s was started again as it was before", name))
+	}
+	return err
+}
+
+// checkStored returns what is wrong with the manifest and the profile that the storage has;
+// those that it has not may be of the runtime's own.
+func checkStored(ctx context.Context, c *service.Client, name, profile string) error {
+	if profile == "" {
+		profile = name
+	}
+	for _, part := range []struct {
+		collection, key string
+		check           func(file string, blob []byte) error
+	}{
+		{manifests, name, func(file string, blob []byte) error { _, err := engine.ParseManifest(file, blob); return err }},
+		{profiles, profile, checkProfile},
+	} {
+		blob, err := readBlob(ctx, c, part.collection, part.key)
+		var se *session.Error
+		if errors.As(err, &se) && se.Remote {
+			continue // it is not there
+		}
+		if err == nil {
+			err = part.check(part.collection+"/"+part.key, blob)
+		}
+		if err != nil {
 			return err
 		}
 	}
-	return startApp(ctx, c, protocol, name, profile)
+	return nil
+}
+
+func checkProfile(file string, blob []byte) error {
+	if _, err := engine.CheckProfile(blob); err != nil {
+		return fmt.Errorf("%s: %w", file, err)
+	}
+	return nil
+}
+
+// profileOf asks the node which profile an application was started with; empty if that is
+// the one that it has without being told, or if the node does not tell.
+func profileOf(ctx context.Context, c *service.Client, name string) string {
+	reply, err := c.Service("node").Call(ctx, "info", codec.Args(name))
+	if err != nil {
+		return ""
+	}
+	info, _ := unpack(reply.Args()).(map[string]any)
+	profile, _ := info["profile"].(map[string]any)
+	if text, _ := profile["name"].(string); text != "default" && text != name {
+		return text
+	}
+	return ""
 }
 
 // startApp has the node start an application (protocol: app and node).

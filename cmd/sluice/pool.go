@@ -28,7 +28,11 @@ to do. 0 leaves it to the runtime again: workers are started when events wait fo
 				return fmt.Errorf("%q is no number of workers", args[1])
 			}
 			return l.run(cmd.Context(), func(ctx context.Context, c *service.Client) error {
-				err := control(ctx, c.Service(args[0]), workers)
+				err := control(ctx, c.Service(args[0]), codec.Args(), workers)
+				if service.Is(err, service.CategoryLocator, service.LocatorNotAvailable) && l.protocol == 1 {
+					// It may wait for workers before it is published: publish-on in its profile.
+					err = control(ctx, c.Service("node"), codec.Args(args[0]), workers)
+				}
 				return l.tell(err, map[string]any{"name": args[0], "done": "set", "workers": workers})
 			})
 		},
@@ -38,9 +42,10 @@ to do. 0 leaves it to the runtime again: workers are started when events wait fo
 	return cmd
 }
 
-// control has an application keep a number of workers (protocol: app and node).
-func control(ctx context.Context, app *service.Service, workers uint64) error {
-	stream, err := app.Open(ctx, "control", codec.Args())
+// control has an application keep a number of workers. The node takes its name (protocol:
+// app and node).
+func control(ctx context.Context, s *service.Service, args codec.Arguments, workers uint64) error {
+	stream, err := s.Open(ctx, "control", args)
 	if err != nil {
 		return err
 	}
