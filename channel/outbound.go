@@ -61,9 +61,10 @@ type milestone struct {
 // outbound is the sending half of a channel. There is one order: frames are written
 // in the order in which they were accepted, from whatever goroutine.
 type outbound struct {
-	queued  atomic.Int64 // bytes accepted and not taken by the transport
-	waiting atomic.Bool  // a sender waits for space
-	pending atomic.Bool  // pend is not empty
+	queued  atomic.Int64  // bytes accepted and not taken by the transport
+	waiting atomic.Bool   // a sender waits for space
+	waits   atomic.Uint64 // how many ever did
+	pending atomic.Bool   // pend is not empty
 
 	mu      sync.Mutex  // guards the following; no user code runs under it
 	sealed  *CloseError // why nothing more is accepted
@@ -341,6 +342,7 @@ func (c *Channel) SendOfOffLoop(ctx context.Context, p Party, f *codec.Frame, pa
 	}
 	w := &waiter{p: p, f: *f, part: part, size: size, ready: make(chan struct{})}
 	c.o.waiters = append(c.o.waiters, w)
+	c.o.waits.Add(1)
 	c.o.waiting.Store(true) // then look again: the loop may just have made room
 	low := c.o.queued.Load() <= int64(c.cfg.LowWaterBytes)
 	c.o.mu.Unlock()

@@ -10,6 +10,7 @@ type Stats struct {
 	Writes                uint64 // calls of the transport's write; FramesOut/Writes is the batching
 	Pauses                uint64 // times reading was paused
 	HeartbeatsMerged      uint64 // heartbeats not sent because one was still waiting
+	Waits                 uint64 // sends of other goroutines that waited for room
 	QueuedBytes           int64  // accepted and not taken by the transport
 	UrgentBytes           int64  // of urgent frames, which QueuedBytes does not have: likewise, at most 1 MiB and one frame
 	PausedNow, BlockedNow bool
@@ -51,7 +52,7 @@ func (c *Channel) Stats() Stats {
 		FramesIn: v[0].Load(), FramesOut: v[1].Load(),
 		BytesIn: v[2].Load(), BytesOut: v[3].Load(),
 		Writes: v[4].Load(), Pauses: v[5].Load(), HeartbeatsMerged: v[6].Load(),
-		QueuedBytes: c.o.queued.Load(), UrgentBytes: int64(v[8].Load()),
+		Waits: c.o.waits.Load(), QueuedBytes: c.o.queued.Load(), UrgentBytes: int64(v[8].Load()),
 		PausedNow: v[7].Load()&1 != 0, BlockedNow: v[7].Load()&2 != 0,
 	}
 }

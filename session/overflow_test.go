@@ -177,12 +177,16 @@ func checkOverflow(t *testing.T, want string, errs []error, c *couple, s *sessio
 	passed := slices.IndexFunc(errs, func(err error) bool { return err != nil })
 	rest, wantEnd := error(nil), "choke"
 	var numbers []int
-	var newest, oldest, overruns uint64
+	var newest, oldest, overruns, refusals uint64
 	switch want {
 	case "sent":
 		passed = chunks
+		if st.Shortages+c.engine.Channel().Stats().Waits == 0 {
+			t.Error("nobody is counted as one who has waited")
+		}
 	case "refused":
 		rest = channel.ErrFull
+		refusals = uint64(len(errs) - passed)
 	case "dropped":
 		passed = len(got)
 		newest = uint64(chunks - passed)
@@ -223,6 +227,9 @@ func checkOverflow(t *testing.T, want string, errs []error, c *couple, s *sessio
 	if st.DroppedNewest != newest || st.DroppedOldest != oldest || st.Overruns != overruns || s.Dropped() != newest+oldest {
 		t.Errorf("Stats() = %d newest, %d oldest, %d cut, Dropped() = %d, want %d, %d, %d, %d",
 			st.DroppedNewest, st.DroppedOldest, st.Overruns, s.Dropped(), newest, oldest, overruns, newest+oldest)
+	}
+	if st.Refusals != refusals {
+		t.Errorf("Stats().Refusals = %d, want %d", st.Refusals, refusals)
 	}
 	if want != "cut" { // the other end has ended, too
 		c.wantEmpty()

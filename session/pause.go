@@ -139,6 +139,7 @@ func (t *Table) starve(s *Session, refused int) bool {
 
 // want has the session's handler told when there is what a frame of it lacked.
 func (s *Session) want(short lack, refused int) {
+	s.t.counts.refusals.Add(1)
 	switch short {
 	case lacksRoom:
 		s.t.wantRoom(s, refused)

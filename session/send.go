@@ -255,10 +255,16 @@ func (s *Session) sendOffLoop(ctx context.Context, f codec.Frame, part channel.P
 	if s.owing.Load() {
 		return s.finished()
 	}
+	var err error
 	if b := s.overflow.Load(); b != nil {
-		return s.sendUnder(ctx, b, f, part)
+		err = s.sendUnder(ctx, b, f, part)
+	} else {
+		err = s.putOffLoop(ctx, f, part)
 	}
-	return s.putOffLoop(ctx, f, part)
+	if err == channel.ErrFull {
+		s.t.counts.refusals.Add(1)
+	}
+	return err
 }
 
 func (s *Session) putOffLoop(ctx context.Context, f codec.Frame, part channel.Part) error {

@@ -21,9 +21,11 @@ type Stats struct {
 	Shortages  uint64 // times that a send waited, or was refused, for want of credit
 	Grants     uint64 // frames that gave the peer credit
 
-	// Chunks of ours that found no room, see Overflow.
-	DroppedNewest uint64 // dropped at once
-	DroppedOldest uint64 // dropped after they had waited
+	// What of ours found no room, see Overflow. How often a goroutine waited for room in the
+	// output is in channel.Stats, as Waits.
+	Refusals      uint64 // sends that were given channel.ErrFull, those of Forward included
+	DroppedNewest uint64 // chunks that were dropped at once
+	DroppedOldest uint64 // chunks that were dropped after they had waited
 	Overruns      uint64 // sessions that were cut for one
 
 	// Chunks that went compressed, see Extensions.
@@ -59,6 +61,7 @@ type counters struct {
 	heartbeats, late, repeated, unknown, grants           counter
 	decompressed                                          counter
 	shortages, droppedNewest, droppedOldest, overruns     atomic.Uint64
+	refusals                                              atomic.Uint64
 	compressed, saved                                     atomic.Uint64
 }
 
@@ -70,6 +73,7 @@ func (t *Table) Stats() Stats {
 		Cancelled: c.cancelled.n.Load(), Failed: c.failed.n.Load(), Refused: c.refused.n.Load(),
 		Parked: c.parked.n.Load(), Heartbeats: c.heartbeats.n.Load(),
 		Shortages: c.shortages.Load(), Grants: c.grants.n.Load(),
+		Refusals:      c.refusals.Load(),
 		DroppedNewest: c.droppedNewest.Load(), DroppedOldest: c.droppedOldest.Load(), Overruns: c.overruns.Load(),
 		Compressed: c.compressed.Load(), Saved: c.saved.Load(), Decompressed: c.decompressed.n.Load(),
 		Late: c.late.n.Load(), Repeated: c.repeated.n.Load(), Unknown: c.unknown.n.Load(),
