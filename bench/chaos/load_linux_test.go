@@ -342,12 +342,8 @@ func check(ctx context.Context, storage *service.Service, key string, know func(
 		return fmt.Errorf("%w: %w", errWrong, err)
 	}
 	after := know(key)
-	for range 500 { // what another process has tried is told by a pipe, which may be behind
-		if n <= after.tried {
-			break
-		}
-		time.Sleep(10 * time.Millisecond)
-		after = know(key)
+	for begin := time.Now(); n > after.tried && time.Since(begin) < patience; time.Sleep(10 * time.Millisecond) {
+		after = know(key) // what another process has tried is told by a pipe, which may be behind
 	}
 	if n < before.acked || n > after.tried {
 		return fmt.Errorf("%w: %q has value %d, want %d to %d", errWrong, key, n, before.acked, after.tried)

@@ -28,12 +28,9 @@ const (
 	v0Var      = "CHAOS_V0" // set: the old protocol
 )
 
-const (
-	// patience bounds every wait of a test for what should come soon.
-	patience = 60 * time.Second
-	// backWithin is the time in which all clients are to be back.
-	backWithin = 30 * time.Second
-)
+// patience bounds every wait of a test for what should come soon. How soon that is, and how
+// the tries of many clients are spread, the tests of package service have in virtual time.
+const patience = 60 * time.Second
 
 func TestMain(m *testing.M) {
 	switch os.Getenv(roleVar) {
