@@ -116,13 +116,14 @@ func TestLookUpTimeout(t *testing.T) {
 		return nil, net.ErrClosed
 	}}
 	b := service.NewBaseService(service.BaseConfig{DialTimeout: 50 * time.Millisecond})
-	began := time.Now()
-	err := b.Connect(t.Context(), []service.Endpoint{{Host: "host.invalid", Port: 1}})
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	err := b.Connect(ctx, []service.Endpoint{{Host: "host.invalid", Port: 1}})
 	e := wantError[*service.ResolveError](t, err)
 	if len(e.Tries) != 1 || e.Tries[0].Stage != service.StageLookUp {
 		t.Errorf("Connect() = %v, want one try, looked up", err)
 	}
-	if took := time.Since(began); took > 4*time.Second { // the resolver's own timeout is 5 s
-		t.Errorf("Connect() took %v, want the DialTimeout", took)
+	if ctx.Err() != nil { // nothing else would end it
+		t.Error("Connect() took a minute, want the DialTimeout")
 	}
 }
