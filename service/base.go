@@ -80,6 +80,45 @@ type link struct {
 	resolved Resolved    // what is at the other end; set by who connected
 	lost     func(*link) // called once when it is gone, on the loop; set before it is used
 	gone     error       // why it is over; guarded by the base's mu
+
+	uses atomic.Int64  // by calls under way, as far as a single counts them
+	left atomic.Bool   // no call uses it any more
+	idle chan struct{} // of who has left it: uses may be 0; set before left
+}
+
+// use counts a call on the connection; false if that was left. Whoever leaves it first says
+// so and then looks at the count, so that one of the two sees the other.
+func (l *link) use() bool {
+	l.uses.Add(1)
+	if l.left.Load() {
+		l.unuse()
+		return false
+	}
+	return true
+}
+
+// unuse is the end of a call.
+func (l *link) unuse() {
+	if l.uses.Add(-1) == 0 && l.left.Load() {
+		select {
+		case l.idle <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// leave has no call use the connection any more, and waits for those under way until ctx
+// ends. To be called once.
+func (l *link) leave(ctx context.Context) {
+	l.idle = make(chan struct{}, 1)
+	l.left.Store(true)
+	for l.uses.Load() > 0 {
+		select {
+		case <-l.idle:
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // NewBaseService returns a BaseService that is closed. It starts nothing.

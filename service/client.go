@@ -18,9 +18,10 @@ const MaxServices = 10000
 // and its event loops. All methods may be called by any goroutine but a loop.
 type Client struct {
 	// immutable
-	cfg     Config
-	own     *channel.Loops // nil if they are the user's
-	locator *Locator
+	cfg      Config
+	own      *channel.Loops // nil if they are the user's
+	locator  *Locator
+	follower *follower // nil if no routing groups are followed
 
 	closing  sync.Once
 	closeErr error
@@ -44,6 +45,9 @@ type ClientStats struct {
 // ctx ends or Config.MaxConnects tries have failed, or with Config.FailFast one.
 func Connect(ctx context.Context, cfg Config) (*Client, error) {
 	cfg.setDefaults()
+	if cfg.FollowGroups && cfg.V0 {
+		return nil, fmt.Errorf("service: Config.FollowGroups: %w: the locator of v0 tells of no routing groups", ErrDialect)
+	}
 	endpoints, err := parseAll(cfg.Locators)
 	if err != nil {
 		return nil, err
@@ -63,6 +67,9 @@ func Connect(ctx context.Context, cfg Config) (*Client, error) {
 	if err != nil {
 		_ = c.Close(context.WithoutCancel(ctx)) // there is nothing to drain
 		return nil, err
+	}
+	if cfg.FollowGroups {
+		c.follow()
 	}
 	return c, nil
 }
@@ -180,6 +187,7 @@ func (c *Client) close(ctx context.Context) error {
 		loggers = append(loggers, c.logger)
 	}
 	c.mu.Unlock()
+	c.follower.stop()
 	var errs []error
 	for _, l := range loggers {
 		errs = append(errs, l.Close(ctx))

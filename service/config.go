@@ -58,6 +58,13 @@ type Config struct {
 	// the control message of that name, if it lists it; a Server of ours then cuts the call
 	// and ends its context. Otherwise it works on for nobody.
 	Revoke bool
+	// FollowGroups has the Client follow the locator's routing groups (protocol: locator
+	// v1). When one changes, the Services of that name ask where they are, each within the
+	// first wait of Backoff, and move there; calls under way go on where they are. Without
+	// it they stay on their connection until it is lost. v1 only, and for locators that
+	// have routing, as those of all runtimes of 0.12 do. It costs a stream that tells all
+	// groups at each change.
+	FollowGroups bool
 	// MaxDials is how many connections to services are begun in a second, a fifth of them
 	// at once; others wait for their turn. If zero, 500. If negative, no limit.
 	MaxDials int
@@ -120,7 +127,7 @@ type ServiceConfig struct {
 	// They are copied.
 	Headers func(ctx context.Context, method string) []codec.Header
 	// OnState, if set, is told of each change of a connection's state, see BaseConfig; of
-	// several connections at the same time, if calls are balanced.
+	// several connections at the same time, if calls are balanced or groups followed.
 	OnState func(c Change)
 }
 

@@ -30,6 +30,7 @@ type line struct {
 	last     lastAnswer // of source
 	closed   bool
 	closeErr error // closed: why, if not ErrClosed
+	leaving  bool  // there is another line by now: nobody waits for this one any more
 	was      bool  // there was a connection
 	random   rand.PCG
 	counts   lineCounts
@@ -106,7 +107,7 @@ func (l *line) acquire(ctx context.Context, patient bool) (*link, error) {
 // joinLocked returns the flight to wait for, a new one if there is none.
 func (l *line) joinLocked(patient bool) (*flight, error) {
 	switch f := l.flight; {
-	case l.closed:
+	case l.closed || l.leaving:
 		return nil, &ResolveError{Name: l.name, Err: cmp.Or(l.closeErr, ErrClosed)}
 	case f != nil && f.hurry == nil && !patient && l.base.Stage() == StageWait:
 		return nil, l.putOffLocked(f)
@@ -234,7 +235,7 @@ func (l *line) landed(f *flight, err error) (wait time.Duration, more bool) {
 		l.counts.connects++
 		l.last.works()
 		f.over, l.was = true, true
-	case l.closed || definite(err) || f.attempts >= l.cfg.MaxConnects || f.hurry != nil:
+	case l.closed || l.leaving || definite(err) || f.attempts >= l.cfg.MaxConnects || f.hurry != nil:
 		f.over, f.err = true, err
 		if l.closed {
 			f.err = ErrClosed
@@ -250,7 +251,7 @@ func (l *line) landed(f *flight, err error) (wait time.Duration, more bool) {
 		l.base.setStage(StageNone)
 		l.flight = nil
 		switch {
-		case l.closed:
+		case l.closed || l.leaving:
 		case err == nil && l.base.link.Load() == nil:
 			l.restartLocked() // lost before the flight had ended
 		case err != nil && l.stays && l.was: // its callers have the error; it may be there again later
@@ -271,7 +272,7 @@ func (l *line) lostOnLoop(c *link) {
 	if time.Since(c.since) > l.cfg.Backoff.bound(l.failures) {
 		l.failures = 0
 	}
-	if l.closed || l.flight != nil { // a flight that has just connected restarts itself
+	if l.closed || l.leaving || l.flight != nil { // a flight that has just connected restarts itself
 		return
 	}
 	l.restartLocked()
@@ -280,6 +281,19 @@ func (l *line) lostOnLoop(c *link) {
 func (l *line) restartLocked() {
 	l.startLocked(l.cfg.Backoff.Delay(l.failures, &l.random))
 	l.failures++
+}
+
+// leave waits until the calls on the connection have ended, or for the end of ctx. There is
+// another line for whoever has no connection yet: he gets an error.
+func (l *line) leave(ctx context.Context) {
+	l.mu.Lock()
+	l.leaving = true
+	l.mu.Unlock()
+	l.cancel(ErrClosed)
+	l.wg.Wait()
+	if c := l.base.link.Load(); c != nil {
+		c.leave(ctx)
+	}
 }
 
 // close ends the connection and whoever waits for one. It returns what the channel's

@@ -45,6 +45,8 @@ type route interface {
 	release(l lease, o Outcome)
 	// another reports whether there is an instance that was not tried.
 	another(tried []*Instance) bool
+	// look has the locator asked soon, without callers; calls under way go on.
+	look()
 	// fill adds to the snapshot.
 	fill(s *ServiceStats)
 	close(ctx context.Context) error
@@ -77,6 +79,7 @@ type ServiceStats struct {
 	Resolves  uint64 // times that the locator was asked
 	Connects  uint64 // connections made
 	Losses    uint64 // connections lost
+	Moves     uint64 // connections that were left for another one, see Config.FollowGroups; not of a balanced Service
 	Instances []InstanceStats
 }
 
@@ -104,9 +107,7 @@ func newService(client *Config, cfg ServiceConfig, source func(context.Context) 
 		return r, err
 	}
 	if cfg.Balance == nil {
-		l := newLine(cfg.Name, client, cfg.OnState, checked)
-		l.stays = true
-		s.route = oneLine{l}
+		s.route = newSingle(cfg.Name, client, cfg.OnState, checked)
 		return s, nil
 	}
 	var err error
@@ -120,22 +121,6 @@ func set(names []string) map[string]bool {
 		m[n] = true
 	}
 	return m
-}
-
-// oneLine is the route over one connection.
-type oneLine struct{ *line }
-
-func (o oneLine) acquire(ctx context.Context, _ string, _ []*Instance) (lease, error) {
-	c, err := o.line.acquire(ctx, !o.cfg.FailFast)
-	return lease{link: c}, err
-}
-
-func (o oneLine) release(lease, Outcome)   {}
-func (o oneLine) another([]*Instance) bool { return false }
-
-func (o oneLine) fill(s *ServiceStats) {
-	s.State, s.Stage, s.Endpoint = o.base.State(), o.base.Stage(), o.base.Endpoint()
-	o.add(s)
 }
 
 // add adds the counts of a line.
@@ -234,8 +219,8 @@ func (s *Service) isClosed() bool { return s.closed.Load() }
 // connection returns the number of the connection, 0 if there is none or calls are
 // balanced.
 func (s *Service) connection() uint64 {
-	if o, ok := s.route.(oneLine); ok {
-		if l := o.base.link.Load(); l != nil {
+	if p, ok := s.route.(*single); ok {
+		if l := p.line.Load().base.link.Load(); l != nil {
 			return l.number
 		}
 	}
@@ -246,9 +231,10 @@ func (s *Service) connection() uint64 {
 func failing(client *Config, name string, err error) *Service {
 	source := func(context.Context) (Resolved, error) { return Resolved{}, err }
 	s := &Service{cfg: ServiceConfig{Name: name}, client: client, dialect: dialectOf(client.V0)}
-	l := newLine(name, client, nil, source)
+	p := newSingle(name, client, nil, source)
+	l := p.line.Load()
 	l.closed, l.closeErr = true, err
-	s.route = oneLine{l}
+	s.route = p
 	return s
 }
 

@@ -260,6 +260,14 @@ func (p *spread) lookLocked() {
 	p.wg.Go(func() { p.question(a) })
 }
 
+// look has the locator asked now.
+func (p *spread) look() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.at = time.Time{}
+	p.lookLocked()
+}
+
 func (p *spread) question(a *asking) {
 	r, err := p.last.ask(p.ctx, &p.mu, p.source)
 	if err == nil && r.Gone() {
