@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"net"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -43,18 +44,18 @@ func stamped(i int) []byte {
 }
 
 // exchange sends n chunks while f runs, and counts those that come back in order.
-func exchange(t *testing.T, s *session.Session, n int, f func(came *int)) {
+func exchange(t *testing.T, s *session.Session, n int, f func(came *atomic.Int64)) {
 	t.Helper()
-	came := 0
+	var came atomic.Int64
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		for p, err := range s.Chunks(t.Context()) {
-			if err != nil || binary.BigEndian.Uint32(p) != uint32(came) {
-				t.Errorf("Recv() = %d bytes, %v, want chunk %d", len(p), err, came)
+			if err != nil || int64(binary.BigEndian.Uint32(p)) != came.Load() {
+				t.Errorf("Recv() = %d bytes, %v, want chunk %d", len(p), err, came.Load())
 				return
 			}
-			came++
+			came.Add(1)
 		}
 	}()
 	go func() {
@@ -68,8 +69,8 @@ func exchange(t *testing.T, s *session.Session, n int, f func(came *int)) {
 	}()
 	f(&came)
 	<-done
-	if came != n {
-		t.Errorf("%d chunks came back, want %d", came, n)
+	if got := came.Load(); got != int64(n) {
+		t.Errorf("%d chunks came back, want %d", got, n)
 	}
 }
 
@@ -79,7 +80,7 @@ func TestForwardResumed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		release := make(chan struct{})
 		s, middle := newNarrowChain(t, release)
-		exchange(t, s, 500, func(*int) {
+		exchange(t, s, 500, func(*atomic.Int64) {
 			for i := range 100 {
 				if i == 50 {
 					close(release)
@@ -96,17 +97,17 @@ func TestForwardPaused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		release := make(chan struct{})
 		s, middle := newNarrowChain(t, release)
-		exchange(t, s, 500, func(came *int) {
+		exchange(t, s, 500, func(came *atomic.Int64) {
 			pass(time.Second) // until the joint is full
 			middle.PauseOffLoop()
 			pass(ms)
 			close(release)
 			for range 3 {
 				pass(time.Second) // for what has passed it
-				before := *came
+				before := came.Load()
 				pass(2 * time.Second)
-				if *came != before || before == 0 || before == 500 {
-					t.Errorf("%d chunks had come back when it was paused, then %d", before, *came)
+				if came.Load() != before || before == 0 || before == 500 {
+					t.Errorf("%d chunks had come back when it was paused, then %d", before, came.Load())
 				}
 				middle.ResumeOffLoop()
 				pass(50 * ms)
