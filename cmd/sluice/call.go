@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -41,7 +42,8 @@ answer is printed as it comes. --event has it be an event whatever methods there
 
 An ARG of a method that is JSON is that value: a number, true, null, an array, an object,
 text in double quotes. Anything else is text, as is everything with --raw. If the method
-takes a stream, - as the last ARG has it be what stdin gives.
+takes a stream, - as the last ARG has it be what stdin gives; if it answers that with one
+value, each line is one message, read as an ARG is.
 
 A CHUNK of an event is sent as it is; protocol 0 has all of them in the call. With - as the
 only one the chunks are what stdin gives, up to 64 KiB each, and the answer is printed byte
@@ -145,9 +147,12 @@ func (v *calling) callEvent(ctx context.Context, s *service.Service) error {
 
 func (v *calling) callMethod(ctx context.Context, s *service.Service, m service.Method) error {
 	words := v.words
-	stdin := m.Tx != nil && v.stdin()
+	streams := m.Tx != nil && slices.ContainsFunc(m.Tx.Slots(), isChoke)
+	stdin := streams && v.stdin()
 	if stdin {
 		words = words[:len(words)-1]
+	} else if v.stdin() && !m.Mute() && m.Rx != session.Primitive {
+		return &exitError{exitUsage, fmt.Errorf("%s takes no stream: nothing of stdin can be sent; leave out -", m.Name)}
 	}
 	args, err := arguments(words, v.raw)
 	if err != nil {
@@ -156,7 +161,7 @@ func (v *calling) callMethod(ctx context.Context, s *service.Service, m service.
 	switch {
 	case m.Mute():
 		return s.Notify(ctx, m.Name, args)
-	case m.Rx == session.Primitive, m.Rx == session.StreamingV0 && m.Name != enqueue:
+	case m.Rx == session.Primitive && m.Tx == nil, m.Rx == session.StreamingV0 && m.Name != enqueue:
 		reply, err := s.Call(ctx, m.Name, args)
 		if err != nil {
 			return err
@@ -167,16 +172,45 @@ func (v *calling) callMethod(ctx context.Context, s *service.Service, m service.
 	if err != nil {
 		return err
 	}
-	if stdin {
+	switch {
+	case stdin && m.Rx == session.Primitive:
+		if err := v.sendLines(ctx, stream, m); err != nil {
+			return err
+		}
+	case stdin:
 		t := talk{p: v.p, stdin: true, json: v.json}
 		return t.over(ctx, stream)
 	}
-	if m.Tx != nil && slices.ContainsFunc(m.Tx.Slots(), isChoke) {
+	if streams {
 		if err := stream.Close(); err != nil && !errors.Is(err, session.ErrClosed) {
 			return err
 		}
 	}
 	return v.printMessages(ctx, stream)
+}
+
+// sendLines sends each line of stdin as one message, by the rules of an ARG: who answers a
+// stream with one value takes values, and no bytes.
+func (v *calling) sendLines(ctx context.Context, stream *service.Stream, m service.Method) error {
+	slots := m.Tx.Slots()
+	i := slices.IndexFunc(slots, func(s session.Slot) bool { return s.Kind == session.Chunk })
+	if i < 0 {
+		return &exitError{exitUsage, fmt.Errorf("%s takes nothing from stdin", m.Name)}
+	}
+	in := v.p.input(ctx, "-")
+	defer in.Close()
+	for lines := bufio.NewScanner(in); ; {
+		if !lines.Scan() {
+			return lines.Err()
+		}
+		args, err := arguments([]string{lines.Text()}, v.raw)
+		if err != nil {
+			return &exitError{exitUsage, err}
+		}
+		if err := stream.SendMessage(ctx, slots[i].Name, args); err != nil {
+			return err
+		}
+	}
 }
 
 func isChoke(s session.Slot) bool { return s.Kind == session.Choke }
