@@ -183,6 +183,10 @@ func TestPoolRequests(t *testing.T) {
 			"release r1: r4 to w1",
 			"release r2: ", "release r3: ",
 			"enqueue 3: r5 to w0, r6 to w0",
+			"release r0: r7 to w1",
+			"release r4: ", "release r7: ", "release r5: ",
+			"enqueue 1: r8 to w1", // which comes second, and has nothing to do
+			"enqueue 1: r9 to w0",
 		}},
 		{"growth by the threshold", Profile{Concurrency: 1, GrowThreshold: 3, PoolLimit: 3}, []string{
 			"enqueue 1: publish true, spawn w0",
