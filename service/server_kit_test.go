@@ -74,7 +74,7 @@ func dial(t *testing.T, srv *service.Server, d codec.Dialect, script ...channel.
 
 func (c *rawClient) write(p []byte) {
 	c.t.Helper()
-	if _, err := c.conn.Write(p); err != nil && !errors.Is(err, syscall.EPIPE) {
+	if _, err := c.conn.Write(p); err != nil && !errors.Is(err, syscall.EPIPE) && !errors.Is(err, syscall.ECONNRESET) {
 		c.t.Fatalf("Write() = %v", err)
 	}
 }
