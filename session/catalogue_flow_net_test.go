@@ -181,7 +181,7 @@ func (l *rawLink) wantClosed(why string, code channel.Code) {
 		if err.Code != code || !err.Remote {
 			l.t.Errorf("%s: the channel ended with %v, want %v of the peer", why, err, code)
 		}
-	case <-time.After(20 * time.Second):
+	case <-time.After(patience):
 		l.t.Errorf("%s: the channel lives, want %v", why, code)
 	}
 }
@@ -229,7 +229,7 @@ func (k socketKind) testB23(t *testing.T) {
 	want := hex.EncodeToString(codec.AppendFrame(nil, codec.V1, &codec.Frame{Kind: codec.KindError, Session: 2,
 		Category: session.CategoryWorker, Code: session.CodeOverflow, Text: "more was sent than there was credit for"}))
 	got := ""
-	_ = l.conn.SetReadDeadline(time.Now().Add(20 * time.Second))
+	_ = l.conn.SetReadDeadline(time.Now().Add(patience))
 	for p := make([]byte, 4096); !strings.Contains(got, want); {
 		n, err := l.conn.Read(p)
 		if got += hex.EncodeToString(p[:n]); err != nil {
@@ -254,7 +254,7 @@ func (k socketKind) testC13(t *testing.T) {
 	})
 	select {
 	case <-h.done:
-	case <-time.After(time.Minute):
+	case <-time.After(patience):
 		t.Fatal("not all sessions were answered in a minute")
 	}
 	if !slices.IsSorted(order) {
@@ -263,9 +263,10 @@ func (k socketKind) testC13(t *testing.T) {
 	c.awaitEmpty()
 }
 
-// oneSlow has a thousand sessions exchange chunks beside one that is not read: the 99th
-// percentile at most doubles, but for what a machine does that others use, too, and no side
-// keeps more than a window, or an inbox, and the water mark.
+// oneSlow has a thousand sessions exchange chunks beside one that is not read. Reading is
+// never paused for that with credit, and once without, which is when the others wait; and no
+// side keeps more than a window, or an inbox, and the water mark. How long the others take is
+// up to the machine: TestSlowReaderCredit and TestSlowReaderPlain have the figures.
 func (k socketKind) oneSlow(t *testing.T, agreed bool) {
 	const window, inbox, mark, size = 256 << 10, 64 << 10, 256 << 10, 16 << 10
 	var slow atomic.Pointer[session.Session]
@@ -286,7 +287,7 @@ func (k socketKind) oneSlow(t *testing.T, agreed bool) {
 	for range 1000 {
 		crowd.all = append(crowd.all, c.open("echo"))
 	}
-	before := crowd.round(func() {})
+	crowd.round(func() {})
 	s := c.open("slow")
 	go func() { _, _ = pourInto(s, size, time.Hour) }()
 	eventually(t, func() bool { return slow.Load() != nil && session.Held(slow.Load()) >= inbox })
@@ -301,15 +302,12 @@ func (k socketKind) oneSlow(t *testing.T, agreed bool) {
 			}
 		}
 	}
-	after := crowd.round(check)
-	for range 5 { // a shared machine: the best of a few
-		if percentile(after, 99) <= 2*percentile(before, 99) {
-			break
-		}
-		after = crowd.round(check)
+	for range 2 {
+		crowd.round(check)
 	}
-	if a, b := percentile(before, 99), percentile(after, 99); b > 2*a+20*ms {
-		t.Errorf("the 99th percentile of the others is %v beside one that is not read, before %v", b, a)
+	pauses := c.engine.Channel().Stats().Pauses + c.worker.Channel().Stats().Pauses
+	if want := map[bool]uint64{false: 1}[agreed]; pauses != want {
+		t.Errorf("reading was paused %d times for one that is not read, want %d", pauses, want)
 	}
 	if n := session.Held(slow.Load()); n > most || n < inbox {
 		t.Errorf("%d bytes are kept for one that is not read, want %d to %d", n, inbox, most)
