@@ -126,6 +126,32 @@ func TestHeadersOutlive(t *testing.T) {
 	}
 }
 
+// TestHeadersOverwritten: the same where the later ones lie in the memory of that entry.
+func TestHeadersOverwritten(t *testing.T) {
+	var d HeaderDecoder
+	keep := func(fill string, n int) []byte { return stored("n", strings.Repeat(fill, n-1)) }
+	for _, raw := range [][]byte{keep("A", 4000), keep("A", 4000), keep("x", 100)} {
+		if _, err := d.Decode(raw, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	lies := d.table.next - 100
+	raw := []byte("\x95\x53\x93\xc2\x53\xa0") // all of it, and its name
+	for _, n := range []int{4000, 4000, 60} {
+		raw = append(raw, keep("B", n)[1:]...)
+	}
+	got, err := d.Decode(raw, nil)
+	if err != nil || len(got) != 5 {
+		t.Fatalf("Decode() = %d headers, %v", len(got), err)
+	}
+	if d.table.next != lies+60 {
+		t.Fatalf("the last entry ends at %d, want it in the place of the first, at %d", d.table.next, lies)
+	}
+	if string(got[0].Name) != "n" || string(got[0].Value) != strings.Repeat("x", 99) || string(got[1].Name) != "n" {
+		t.Errorf("Decode() = %q, and the name %q", got[0], got[1].Name)
+	}
+}
+
 // TestHeadersDst appends, and on an error returns what it was given.
 func TestHeadersDst(t *testing.T) {
 	var d HeaderDecoder

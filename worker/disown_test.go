@@ -30,6 +30,9 @@ func TestDisown(t *testing.T) {
 		{"silence", worker.Config{}, nil, 30 * time.Second},
 		{"an answer just in time", worker.Config{}, []step{{29900 * time.Millisecond, "heartbeat"}}, 60 * time.Second},
 		{"an answer too late", worker.Config{}, []step{{30100 * time.Millisecond, "heartbeat"}}, 30 * time.Second},
+		// The deadline has passed, the verdict has not: the next one is set by the beat at 35 s.
+		{"an answer in the last look", worker.Config{}, []step{{30020 * time.Millisecond, "heartbeat"}}, 65 * time.Second},
+		{"a byte in the last look", worker.Config{}, []step{{30020 * time.Millisecond, "chunk 9 late"}}, 65 * time.Second},
 		{"any byte is life", worker.Config{}, []step{{29 * time.Second, "chunk 9 late"}}, 60 * time.Second},
 		// The byte at 1 s clears the deadline of the beat at 0; the next is set at 5 s.
 		{"the next beat sets it", worker.Config{}, []step{{time.Second, "chunk 9 late"}}, 35 * time.Second},
