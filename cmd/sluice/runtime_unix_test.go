@@ -183,7 +183,6 @@ func callSteps(random string) []step {
 		{args: words("call echo control"), out: ""},
 		{args: words("call node control echo -"), stdin: "0", out: ""},
 		{args: words("call node control nobody"), exit: exitRemote, err: "[20991, 6]"},
-		{args: words("call locator routing r --timeout 100ms --json"), exit: exitLocal, out: "*", err: "no whole answer within 100ms"},
 		{args: words("call locator routing r -"), exit: exitUsage, err: "routing takes no stream"},
 		{args: []string{"call", "locator", "publish", "x", `[["127.0.0.1",1]]`, "--json"}, out: "null\n"},
 		{args: words("call echo --event info"), exit: exitRemote, err: "[42, 200]"},
@@ -257,11 +256,13 @@ func TestRuntime(t *testing.T) {
 		s.check(t)
 	}
 	// We, the runtime and the worker know of the deadline, and any may be the first to tell.
-	cut := sluice(t, "", words("call echo --timeout 100ms sleep 1h")...)
-	ours := cut.exit == exitLocal && strings.Contains(cut.err, "no whole answer within 100ms")
-	theirs := cut.exit == exitRemote && (strings.Contains(cut.err, "timed out") || strings.Contains(cut.err, "deadline exceeded"))
-	if !ours && !theirs {
-		t.Errorf("sluice call --timeout 100ms = %+v, want that it has timed out", cut)
+	for _, args := range []string{"call echo --timeout 100ms sleep 1h", "call locator routing r --timeout 100ms --json"} {
+		cut := sluice(t, "", words(args)...)
+		ours := cut.exit == exitLocal && strings.Contains(cut.err, "no whole answer within 100ms")
+		theirs := cut.exit == exitRemote && (strings.Contains(cut.err, "timed out") || strings.Contains(cut.err, "deadline exceeded"))
+		if !ours && !theirs {
+			t.Errorf("sluice %s = %+v, want that it has timed out", args, cut)
+		}
 	}
 	for _, args := range []string{"ls --json", "info echo --json", "info --json", "app list --json", "ping --count 1 --json"} {
 		if r := sluice(t, "", words(args)...); r.exit != 0 || !json.Valid([]byte(r.out)) {
