@@ -1,9 +1,11 @@
 package engine
 
 import (
+	"errors"
 	"time"
 
 	"github.com/sluice-rpc/sluice/codec"
+	"github.com/sluice-rpc/sluice/session"
 )
 
 // AppendInfo appends what the node service tells of an application: a msgpack map. If
@@ -21,7 +23,7 @@ func (e *Engine) AppendInfo(dst []byte, name string, flags InfoFlags) ([]byte, e
 		{"uptime", codec.AppendInt(nil, int64(time.Since(t.begun)/time.Second))},
 	}
 	if cause != nil {
-		list = append(list, field{"cause", codec.AppendString(nil, cause.Error())})
+		list = append(list, field{"cause", codec.AppendString(nil, causeText(cause))})
 	}
 	if state == AppRunning && flags&InfoManifest != 0 {
 		list = append(list, field{"manifest", t.manifest.append(nil)})
@@ -79,4 +81,12 @@ func profileField(p Profile, flags InfoFlags) field {
 			field{"isolate", appendFields(nil, []field{{"type", codec.AppendString(nil, p.Isolate)}})})
 	}
 	return field{"profile", appendFields(nil, list)}
+}
+
+// causeText is why an application is broken, as a client of start_app is told.
+func causeText(cause error) string {
+	if se := (*session.Error)(nil); errors.As(cause, &se) {
+		return se.Message
+	}
+	return cause.Error()
 }

@@ -50,7 +50,7 @@ func TestBadRestart(t *testing.T) {
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	t.Setenv(locatorVar, up(t, "--config", config).locator)
+	t.Setenv(locatorVar, up(t, "--config", config, "--package", "broken=/no/such").locator)
 	dir := packageDir(t, `{"slave": "run.sh"}`, `{}`)
 	for _, s := range []step{
 		{args: []string{"app", "profile", "upload", "three", `{"pool-limit": 3}`}},
@@ -67,6 +67,9 @@ func TestBadRestart(t *testing.T) {
 
 		{args: words("app restart late --profile nobody"), exit: exitRemote, err: "late was started again as it was before"},
 		{args: words("call late ping"), exit: exitRemote, err: "[10, 1]"}, // it has no workers yet
+		{args: words("info late"), out: "service:   late, which is not published\n*pool:*state: running\n*"},
+		{args: words("info broken"), out: "service:   broken, which is not published\n\ncause: app 'broken' cannot be started: engine: package /no/such: *\nstate: broken\n*"},
+		{args: words("info late --json"), out: `{"app":*"endpoints":[],"methods":[],"name":"late","version":0}` + "\n"},
 		{args: words("app control late 2")},
 	} {
 		s.check(t)

@@ -33,6 +33,11 @@ line for each application.`,
 					return p.printApps(ctx, c, l.json)
 				}
 				f, err := findService(ctx, c, args[0])
+				if service.Is(err, service.CategoryLocator, service.LocatorNotAvailable) {
+					if app, ok := hiddenApp(ctx, c, args[0]); ok {
+						return p.printHidden(args[0], app, l.json)
+					}
+				}
 				if err != nil {
 					return err
 				}
@@ -63,6 +68,25 @@ func appInfo(ctx context.Context, c *service.Client, f found) (any, error) {
 		return nil, err
 	}
 	return unpack(reply.Args()), nil
+}
+
+// hiddenApp asks the node how an application is that no locator tells of: it is broken, or
+// waits for workers before it is published.
+func hiddenApp(ctx context.Context, c *service.Client, name string) (any, bool) {
+	reply, err := c.Service("node").Call(ctx, "info", codec.Args(name))
+	if err != nil {
+		return nil, false
+	}
+	return unpack(reply.Args()), true
+}
+
+// printHidden prints such an application; it has neither endpoints nor methods.
+func (p *program) printHidden(name string, app any, asJSON bool) error {
+	if asJSON {
+		return p.printJSON(map[string]any{"name": name, "version": 0, "endpoints": []string{}, "methods": []methodEntry{}, "app": app})
+	}
+	_, err := p.out.Write(appendTree([]byte("service:   "+cell(name)+", which is not published\n\n"), "", app))
+	return local(err)
 }
 
 // methodEntry is a method for programs.
