@@ -33,6 +33,7 @@ type ledger struct {
 	open     atomic.Bool // and nothing is sent without
 	left     atomic.Int64
 	used     atomic.Int64 // read here, and not granted yet
+	early    atomic.Int64 // sends of other goroutines that began while nothing was held back
 
 	// owned by the loop
 	on       bool       // as open
@@ -201,6 +202,14 @@ func (s *Session) refund(n int64) {
 	s.t.ext.credit.left.Add(n)
 	s.t.payQueue()
 	s.t.retryShort()
+}
+
+// placedEarly is the end of a send that may have been paid for without a look at what is
+// left: its frame has its place. The last of them lets our word go that we keep to the terms.
+func (t *Table) placedEarly() {
+	if l := &t.ext.credit; l.early.Add(-1) == 0 && l.open.Load() {
+		t.ch.Post(t.greet)
+	}
 }
 
 // payLast takes off what a last frame costs, and returns it: it never waits.

@@ -52,6 +52,18 @@ func newTalk(t *testing.T, d codec.Dialect, s channel.Script, face func(*session
 	return k
 }
 
+// awaitTerms waits until the engine knows that the worker keeps to what they agreed on, or
+// will never know: an engine opens nothing before the handshake.
+func (k *talk) awaitTerms() {
+	for range 100 {
+		pass(10 * ms)
+		known := make(chan bool, 1)
+		if !k.engine.Channel().Post(func() { known <- session.Confirmed(k.engine) }) || <-known {
+			return
+		}
+	}
+}
+
 // run talks until everything is said or the link is gone, at most for a minute.
 func (k *talk) run() {
 	k.clients.Go(func() { k.blocking("echo", false) })
@@ -190,23 +202,34 @@ func (o *owner) sessionLines() []string {
 
 // TestCutAnywhere cuts a conversation at every byte, in either direction, in every way:
 // one face at the even bytes, the other at the odd ones. Over the net.Conn transport it
-// cuts at some bytes.
+// cuts at some bytes, and likewise where credit, cancel and compression are agreed on, with
+// windows so small that grants go to and fro.
 func TestCutAnywhere(t *testing.T) {
 	step := int64(2)
 	if invariants.Race {
 		step = 12
 	}
 	bothFacesOutside(t, func(t *testing.T, d codec.Dialect, loop int64, face func(*session.Session)) {
-		cutAnywhere(t, d, face, loop, step)
+		cutAnywhere(t, d, face, loop, step, false)
 	})
 	t.Run("conn", func(t *testing.T) {
 		bothFacesOutside(t, func(t *testing.T, d codec.Dialect, loop int64, face func(*session.Session)) {
-			cutAnywhere(t, d, face, loop, 5*step, func(c *session.Config) { c.Channel.NoEventLoop = true })
+			cutAnywhere(t, d, face, loop, 5*step, false, func(c *session.Config) { c.Channel.NoEventLoop = true })
 		})
+	})
+	t.Run("agreed", func(t *testing.T) {
+		for loop, name := range []string{"goroutine", "loop"} {
+			t.Run(name, func(t *testing.T) { cutAnywhere(t, codec.V1, echoes[name], int64(loop), 3*step, true, agreeing) })
+		}
 	})
 }
 
-func cutAnywhere(t *testing.T, d codec.Dialect, face func(*session.Session), from, step int64, opts ...option) {
+// agreeing has both ends agree on all there is.
+func agreeing(c *session.Config) {
+	c.Extensions = session.Extensions{Offer: true, SessionWindow: 12, ChannelWindow: 200, Compress: session.CompressAlways, MinCompress: -1}
+}
+
+func cutAnywhere(t *testing.T, d codec.Dialect, face func(*session.Session), from, step int64, offered bool, opts ...option) {
 	cut, not, good := 0, 0, 0
 	try := func(script string) (total [2]int64) {
 		s, err := channel.ParseScript(script)
@@ -215,6 +238,9 @@ func cutAnywhere(t *testing.T, d codec.Dialect, face func(*session.Session), fro
 		}
 		synctest.Test(t, func(t *testing.T) {
 			k := newTalk(t, d, s, face, opts...)
+			if offered {
+				k.awaitTerms()
+			}
 			k.run()
 			k.verify()
 			total = [2]int64{k.engine.Channel().Written(), k.worker.Channel().Written()}

@@ -147,6 +147,7 @@ type extension struct {
 
 	// owned by the loop
 	mode      mode
+	greeted   bool // our word that we keep to the terms was sent
 	confirmed bool // the peer knows, so what it sends keeps to the terms
 }
 
@@ -220,6 +221,15 @@ func (t *Table) confirm() {
 	t.startCompressing()
 }
 
+// greet says, to the answer to our offer, that we keep to the terms from now on. What was
+// paid for before we knew them comes first, or the peer would take it for an overdraft.
+func (t *Table) greet() {
+	if c := &t.ext.credit; !t.ext.greeted && (!c.on || c.early.Load() == 0) {
+		t.ext.greeted = true
+		t.hello()
+	}
+}
+
 // hello keeps its place among the frames: it comes before the answer to a ping.
 func (t *Table) hello() {
 	t.inOrder(codec.Frame{Type: extHello, Args: codec.Args(t.ext.ours.text()).Bytes()})
@@ -260,7 +270,7 @@ func (t *Table) extended(m *codec.Message) bool {
 		}
 		t.agree(peer)
 		t.confirm()
-		t.hello()
+		t.greet()
 	case m.Type == extHello:
 		t.confirm()
 	case m.Type == extCredit && t.ext.credit.open.Load():

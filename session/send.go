@@ -270,7 +270,11 @@ func (s *Session) sendOffLoop(ctx context.Context, f codec.Frame, part channel.P
 func (s *Session) putOffLoop(ctx context.Context, f codec.Frame, part channel.Part) error {
 	f.Session = s.id
 	cost := int64(0)
-	if s.t.ext.credit.counting.Load() {
+	if l := &s.t.ext.credit; l.counting.Load() {
+		if !l.open.Load() {
+			l.early.Add(1)
+			defer s.t.placedEarly()
+		}
 		cost = counted(&f)
 		if err := s.payOffLoop(ctx, cost, part == channel.Last); err != nil {
 			return err
