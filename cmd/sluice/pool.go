@@ -1,8 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -73,7 +75,10 @@ func (p *program) printApps(ctx context.Context, c *service.Client, asJSON bool)
 	var rows [][]string
 	for _, name := range names {
 		reply, err := c.Service("node").Call(ctx, "info", codec.Args(name))
-		if service.Is(err, service.CategoryNode, service.NodeNotRunning) {
+		if errors.As(err, new(*service.MethodError)) { // a node of v0
+			reply, err = c.Service(name).Call(ctx, "info", codec.Args())
+		}
+		if service.Is(err, service.CategoryLocator, service.LocatorNotAvailable) || service.Is(err, service.CategoryNode, service.NodeNotRunning) {
 			continue // it has gone meanwhile
 		}
 		if err != nil {
@@ -82,8 +87,10 @@ func (p *program) printApps(ctx context.Context, c *service.Client, asJSON bool)
 		info := unpack(reply.Args())
 		all[name] = info
 		rows = append(rows, []string{
-			name, field(info, "state"), field(info, "load"),
-			field(info, "pool", "active"), field(info, "pool", "idle"), field(info, "pool", "capacity"),
+			name, field(info, "state"), cmp.Or(field(info, "load"), field(info, "load-median")),
+			cmp.Or(field(info, "pool", "active"), field(info, "slaves", "active")),
+			cmp.Or(field(info, "pool", "idle"), field(info, "slaves", "idle")),
+			cmp.Or(field(info, "pool", "capacity"), field(info, "slaves", "capacity")),
 			field(info, "queue", "depth"), field(info, "requests", "accepted"), field(info, "requests", "rejected"),
 			field(info, "pool", "total:crashed"), field(info, "timings", "99.00%"),
 		})

@@ -289,6 +289,7 @@ func TestRuntimeV0(t *testing.T) {
 		{args: words("storage read users bob"), exit: exitRemote, err: "sluice: [1] "},
 		{args: words("ls"), out: "SERVICE*echo *locator *logging *node *storage *\n"},
 		{args: words("info echo"), out: "service:   echo\n*enqueue *queue:*\n"},
+		{args: words("info"), out: "APP *STATE *\necho *running *0 *0 *1 *10 *0 *\n"},
 		{args: words("app list"), out: "APP *\necho*started*no\n"},
 		{args: words("app pause echo")},
 		{args: words("app list --json"), out: "[]\n"},
