@@ -24,6 +24,7 @@ type inbound struct {
 	msg     codec.Message
 
 	held   []byte // received and not delivered: a begun frame, or whole ones while paused
+	used   int    // delivered of it by the present parse
 	own    bool   // held is a buffer of its own; else it lies in loop.scratch
 	paused bool
 	due    bool   // resumed, and what is held was not delivered yet
@@ -140,10 +141,35 @@ func (in *inbound) forget() {
 	clear(in.list[:cap(in.list)])
 }
 
+// survivor is a Handler that may take a panic in OnMessage on itself: one guard serves all
+// frames of a read, and the channel goes on behind the one that failed.
+type survivor interface {
+	// Survive is called with what OnMessage panicked with, on top of its stack; false ends
+	// the channel.
+	Survive(v any) bool
+}
+
 // parse delivers the whole frames at the beginning of p and returns their length. It
 // stops early when the owner pauses or the channel ends.
 func (c *Channel) parse(p []byte) int {
-	in, rest := &c.in, p
+	c.in.used = 0
+	for c.parseOn(p) {
+	}
+	return c.in.used
+}
+
+// parseOn is parse behind what was used; true if it was ended by a panic that was survived.
+func (c *Channel) parseOn(p []byte) (again bool) {
+	defer func() {
+		if v := recover(); v != nil {
+			if h, ok := c.h.(survivor); ok && h.Survive(v) {
+				again = true
+				return
+			}
+			c.panicked(v)
+		}
+	}()
+	in, rest := &c.in, p[c.in.used:]
 	for len(rest) > 0 && !in.paused && c.broken == nil {
 		n, err := in.scan.Next(rest, &in.msg)
 		if n == 0 {
@@ -163,13 +189,14 @@ func (c *Channel) parse(p []byte) int {
 				break
 			}
 		}
+		in.used += n
 		c.h.OnMessage(&in.msg, headers)
 		if invariants.Enabled {
 			poison(rest[:n], headers)
 		}
 		rest = rest[n:]
 	}
-	return len(p) - len(rest)
+	return false
 }
 
 // poison overwrites what OnMessage was lent.

@@ -24,19 +24,40 @@ func (e events) OnWritable() { e.t.writable() }
 func (e events) OnMessage(m *codec.Message, headers []codec.Header) {
 	t := e.t
 	s := t.ids.get(m.Session)
-	if s == nil || s.rx != t.chunk.Next || m.Type != t.chunk.Type || len(m.Payload) == 0 || !s.direct() || t.ext.credit.on {
+	if s == nil || s.rx != t.chunk.Next || m.Type != t.chunk.Type || len(m.Payload) == 0 || !s.direct() {
 		t.message(m, headers)
+		return
+	}
+	if t.ext.credit.on && !t.received(s, m) {
 		return
 	}
 	s.empty = 0
 	if s.slot != t.chunk { // each store of a pointer asks the collector
 		s.slot = t.chunk
 	}
+	t.told = told{s, s.handler, len(m.Payload)}
 	s.handler.OnChunk(s, m.Payload)
+	if t.ext.credit.on {
+		s.handedOver(t.told.n)
+	}
+}
+
+// Survive is for the channel: a panic in a handler's OnChunk is for the handler, if it is a
+// survivor.
+func (e events) Survive(v any) bool {
+	told := e.t.told
+	e.t.told.s = nil
+	h, ok := told.h.(survivor)
+	if told.s == nil || !ok || !h.Survive(told.s, v) {
+		return false
+	}
+	told.s.handedOver(told.n)
+	return true
 }
 
 // message takes every message.
 func (t *Table) message(m *codec.Message, headers []codec.Header) {
+	t.told.s = nil
 	switch {
 	case t.cfg.Role == Engine && !t.shaken:
 		t.handshake(m, headers)

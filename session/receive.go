@@ -70,11 +70,41 @@ func (s *Session) gotData(p []byte) {
 			s.t.park(s)
 		}
 	default:
+		t := s.t
+		t.told = told{s, s.handler, len(p)}
 		s.handler.OnChunk(s, p)
-		if s.t.ext.credit.on && s.streamed {
-			s.handedOver(len(p))
-		}
+		t.told.s = nil
+		s.handedOver(len(p))
 	}
+}
+
+// survivor is a Handler that takes a panic in its OnChunk on itself, instead of a guard
+// around each call: the table has one for all that was read together.
+type survivor interface {
+	// Survive is called with what OnChunk panicked with, on top of its stack; false has it
+	// go on.
+	Survive(s *Session, v any) bool
+}
+
+// told is a chunk that a handler is being told of within OnMessage.
+type told struct {
+	s *Session // nil: there is none
+	h Handler
+	n int // bytes
+}
+
+// tellKept is OnChunk for a chunk that was kept, which may happen within the OnMessage of
+// another session.
+func (s *Session) tellKept(p []byte) {
+	h := s.handler
+	defer func() {
+		if v := recover(); v != nil {
+			if h, ok := h.(survivor); !ok || !h.Survive(s, v) {
+				panic(v)
+			}
+		}
+	}()
+	h.OnChunk(s, p)
 }
 
 // keeping reports that the handler is told later.
@@ -83,12 +113,14 @@ func (s *Session) keeping() bool { return s.held != 0 || s.kept > 0 || s.hungry 
 // handedOver notes a chunk that the handler has been told of. A leg that keeps it does so
 // for the one who will read it.
 func (s *Session) handedOver(n int) {
-	if s.credit.later {
+	switch {
+	case !s.t.ext.credit.on || !s.streamed:
+	case s.credit.later:
 		s.credit.later = false
 		s.keptBytes(n)
-		return
+	default:
+		s.readHere(int64(n))
 	}
-	s.readHere(int64(n))
 }
 
 // gaveKept is handedOver for a chunk that was kept.
@@ -176,7 +208,7 @@ func (s *Session) handOver() {
 		if s.mixed {
 			s.slot = s.in.slot()
 		}
-		s.handler.OnChunk(s, p)
+		s.tellKept(p)
 		s.gaveKept(len(p))
 		invariants.Poison(p)
 	}

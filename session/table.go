@@ -152,6 +152,7 @@ type Table struct {
 	pause   pauses
 	ext     extension
 	chunk   *Slot // of the streams here; noChunk where a chunk needs a closer look
+	told    told  // the present message's, or the last one's
 
 	// where methods are called
 	callee      Callee // nil: the peer may not call

@@ -198,28 +198,24 @@ func (l *loopHandler) guarded(s *Session, f func()) {
 	f()
 }
 
-func (l *loopHandler) leave(s *Session) { l.left(s, recover()) }
-
-// left ends the session if v is what its handler panicked with.
-func (l *loopHandler) left(s *Session, v any) {
-	if v != nil {
-		l.h = nil
-		l.w.answer(s, l.w.panicked(s, v))
+func (l *loopHandler) leave(s *Session) {
+	if v := recover(); v != nil {
+		l.Survive(s, v)
 	}
 }
 
-// OnChunk is for the session. It asks for a panic only when there is one: that costs as
-// much as the rest of it.
+// Survive is for the session: what to do about a panic of the handler.
+func (l *loopHandler) Survive(s *Session, v any) bool {
+	l.h = nil
+	l.w.answer(s, l.w.panicked(s, v))
+	return true
+}
+
+// OnChunk is for the session, which guards it: a guard for each chunk would cost more than
+// all else here.
 func (l *loopHandler) OnChunk(s *Session, p []byte) {
 	l.w.watch.enter(l.e)
-	returned := false
-	defer func() {
-		if !returned {
-			l.left(s, recover())
-		}
-	}()
 	l.h.OnChunk(s, p)
-	returned = true
 }
 
 // OnChoke is for the session.
