@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
+	"math/rand/v2"
 	"strings"
 	"time"
 
@@ -22,7 +24,22 @@ type tailing struct {
 	level  slog.Level
 	recent uint
 	once   bool
+
+	some   bool      // a record was shown
+	number uint64    // of the last one
+	time   time.Time // the latest of theirs
 }
+
+// tailBackoff is between tries to come back to a runtime.
+var tailBackoff = service.Backoff{Base: 200 * time.Millisecond, Max: 3 * time.Second}
+
+const (
+	// allRecent are all the records that a runtime keeps.
+	allRecent = math.MaxInt32
+	// tailLived is how long a stream without any record has to last for the runtime to be
+	// back: the end of a shorter one is not told again.
+	tailLived = time.Second
+)
 
 func (p *program) tailCommand() *cobra.Command {
 	v := &tailing{link: link{p: p}}
@@ -31,7 +48,8 @@ func (p *program) tailCommand() *cobra.Command {
 		GroupID: groupCalls,
 		Short:   "Print what is logged, as it comes",
 		Long: `Tail prints the last records that came to the logging service, and then those that come,
-until it is interrupted or the --timeout is over. Runtimes other than sluice do not offer that.
+until it is interrupted or the --timeout is over. When the runtime ends it waits for it to be
+back. Runtimes other than sluice do not offer that.
 
 A --source is one as it is, or all below it: app has app/echo too.`,
 		Example: `  sluice tail
@@ -54,34 +72,86 @@ A --source is one as it is, or all below it: app has app/echo too.`,
 	return cmd
 }
 
-// follow prints records until the stream or the context ends.
+// follow prints the last records, and then those that come until the context ends. When a
+// stream does it asks for another one, of all that the runtime has, and leaves out what was
+// shown.
 func (v *tailing) follow(ctx context.Context, c *service.Client) error {
-	args := codec.Args(v.source, service.Severity(codec.V1, v.level), v.recent, !v.once)
 	s, err := c.NewService(service.ServiceConfig{Name: "tail", Values: []string{"tail"}})
 	if err != nil {
 		return err
 	}
-	stream, err := s.Open(ctx, "tail", args)
-	if err != nil {
+	recent, take := v.recent, v.show
+	if recent == 0 { // what is there is not shown, but has to be known when it comes again
+		recent, take = 1, v.note
+	}
+	if _, err := v.stream(ctx, s, recent, false, take); err != nil || v.once || ctx.Err() != nil {
 		return err
 	}
-	defer stream.Discard()
-	for {
-		_, message, err := stream.RecvArgs(ctx)
-		if err == io.EOF || ctx.Err() != nil {
+	var random rand.PCG
+	random.Seed(rand.Uint64(), rand.Uint64())
+	for failures := 0; ; failures++ {
+		lived, err := v.stream(ctx, s, allRecent, true, v.show)
+		switch {
+		case ctx.Err() != nil:
 			return nil // an interrupt is how it ends
-		}
-		if err != nil {
+		case errors.As(err, new(*exitError)):
 			return err
+		case lived || failures == 0:
+			failures = 0
+			v.p.warn("the runtime has ended, or cannot be reached: waiting for it")
+		}
+		select {
+		case <-time.After(tailBackoff.Delay(failures, &random)):
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// stream hands the records of one stream to take, until it ends; that the context has ended
+// is no error. It reports whether the stream was there for a while. An error that another
+// stream would not help with is an *exitError.
+func (v *tailing) stream(ctx context.Context, s *service.Service, recent uint, follow bool, take func(record) error) (lived bool, err error) {
+	stream, err := s.Open(ctx, "tail", codec.Args(v.source, service.Severity(codec.V1, v.level), recent, follow))
+	if err != nil {
+		return false, err
+	}
+	defer stream.Discard()
+	for began := time.Now(); ; lived = true {
+		_, message, err := stream.RecvArgs(ctx)
+		switch lived = lived || time.Since(began) >= tailLived; {
+		case err == io.EOF || ctx.Err() != nil:
+			return lived, nil
+		case err != nil:
+			return lived, err
 		}
 		rec, err := readRecord(message)
 		if err != nil {
-			return err
+			return lived, local(err)
 		}
-		if err := v.print(rec); err != nil {
-			return err
+		if err := take(rec); err != nil {
+			return lived, err
 		}
 	}
+}
+
+// show prints a record, unless it was shown. Numbers begin anew with the runtime, times do
+// not.
+func (v *tailing) show(r record) error {
+	if v.some && r.Number <= v.number && !r.Time.After(v.time) {
+		return nil
+	}
+	_ = v.note(r)
+	return v.print(r)
+}
+
+// note has a record count as shown.
+func (v *tailing) note(r record) error {
+	v.some, v.number = true, r.Number
+	if r.Time.After(v.time) {
+		v.time = r.Time
+	}
+	return nil
 }
 
 // record is one of the log.

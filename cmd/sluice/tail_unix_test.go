@@ -4,6 +4,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"io"
@@ -58,14 +59,15 @@ type follower struct {
 	cancel context.CancelFunc
 	lines  chan string
 	exit   chan int
+	errs   *bytes.Buffer // its stderr; to be read after stop
 }
 
 func tailOf(t *testing.T, args ...string) *follower {
 	ctx, cancel := context.WithCancel(t.Context())
-	f := &follower{t: t, cancel: cancel, lines: make(chan string, 100), exit: make(chan int, 1)}
+	f := &follower{t: t, cancel: cancel, lines: make(chan string, 100), exit: make(chan int, 1), errs: new(bytes.Buffer)}
 	in, out := io.Pipe()
 	go func() {
-		p := program{in: strings.NewReader(""), out: out, err: io.Discard, hard: context.Background()}
+		p := program{in: strings.NewReader(""), out: out, err: &lockedWriter{w: f.errs}, hard: context.Background()}
 		f.exit <- p.run(ctx, append([]string{"tail"}, args...))
 		out.Close()
 	}()
