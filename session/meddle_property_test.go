@@ -32,7 +32,6 @@ func TestMeddleProperty(t *testing.T) {
 type party struct {
 	t    *testing.T
 	s    *session.Session
-	rnd  *rand.Rand
 	loop bool // it reads by a handler
 
 	mu   sync.Mutex // guards the following
@@ -69,14 +68,14 @@ func (p *party) ended(how string) {
 }
 
 // send sends numbered chunks, changes the policy now and then, and ends.
-func (p *party) send(giveUp bool) {
+func (p *party) send(rnd *rand.Rand, giveUp bool) {
 	ctx, release := p.s.Bind(p.t.Context())
 	defer release()
-	for i := range p.rnd.IntN(25) {
-		if p.rnd.IntN(4) == 0 {
-			p.s.SetOverflow(session.Overflow{Policy: session.Policy(p.rnd.IntN(4)), MaxBytes: 1 + p.rnd.IntN(3000), MaxChunks: 1 + p.rnd.IntN(4)})
+	for i := range rnd.IntN(25) {
+		if rnd.IntN(4) == 0 {
+			p.s.SetOverflow(session.Overflow{Policy: session.Policy(rnd.IntN(4)), MaxBytes: 1 + rnd.IntN(3000), MaxChunks: 1 + rnd.IntN(4)})
 		}
-		switch err := p.s.Send(ctx, append(binary.BigEndian.AppendUint32(nil, uint32(i)), pattern(i, p.rnd.IntN(1200))...)); err {
+		switch err := p.s.Send(ctx, append(binary.BigEndian.AppendUint32(nil, uint32(i)), pattern(i, rnd.IntN(1200))...)); err {
 		case nil:
 			p.mu.Lock()
 			p.sent++
@@ -86,13 +85,13 @@ func (p *party) send(giveUp bool) {
 			_ = p.s.Close() // the peer's error leaves our direction open
 			return
 		}
-		if p.rnd.IntN(3) == 0 {
-			pass(time.Duration(p.rnd.IntN(40)) * ms)
+		if rnd.IntN(3) == 0 {
+			pass(time.Duration(rnd.IntN(40)) * ms)
 		}
 	}
 	if giveUp {
 		p.s.Channel().Post(func() { p.s.Cancel(42, 1, "enough") })
-		if p.rnd.IntN(2) == 0 { // at the same time
+		if rnd.IntN(2) == 0 { // at the same time
 			_ = p.s.Close()
 		}
 		return
@@ -101,12 +100,12 @@ func (p *party) send(giveUp bool) {
 }
 
 // read reads to the end, by a handler that is paused and resumed, or by itself.
-func (p *party) read() {
-	for range p.rnd.IntN(10) {
-		pass(time.Duration(p.rnd.IntN(40)) * ms)
+func (p *party) read(rnd *rand.Rand) {
+	for range rnd.IntN(10) {
+		pass(time.Duration(rnd.IntN(40)) * ms)
 		if p.loop {
 			p.s.PauseOffLoop()
-			pass(time.Duration(p.rnd.IntN(40)) * ms)
+			pass(time.Duration(rnd.IntN(40)) * ms)
 			p.s.ResumeOffLoop()
 		}
 	}
@@ -118,8 +117,8 @@ func (p *party) read() {
 			return
 		}
 		p.came(b)
-		if p.rnd.IntN(4) == 0 {
-			pass(time.Duration(p.rnd.IntN(30)) * ms)
+		if rnd.IntN(4) == 0 {
+			pass(time.Duration(rnd.IntN(30)) * ms)
 		}
 	}
 }
@@ -137,27 +136,28 @@ func meddle(t *testing.T, seed uint64) {
 	var all sync.WaitGroup
 	var mu sync.Mutex
 	var parties []*party
-	begin := func(p *party, giveUp bool) {
+	begin := func(p *party, rnd *rand.Rand, giveUp bool) {
+		other := rand.New(rand.NewPCG(rnd.Uint64(), 13)) // of the other goroutine
 		mu.Lock()
 		parties = append(parties, p)
 		mu.Unlock()
-		all.Go(func() { p.send(giveUp) })
-		all.Go(p.read)
+		all.Go(func() { p.send(rnd, giveUp) })
+		all.Go(func() { p.read(other) })
 	}
 	gaveUp := map[uint64]bool{}
 	c.wo.invoke = func(s *session.Session) {
 		own := rand.New(rand.NewPCG(seed, s.ID()))
-		p := &party{t: t, s: s, rnd: own, loop: atWorker}
+		p := &party{t: t, s: s, loop: atWorker}
 		if p.loop {
 			s.SetHandler(p)
 		}
 		giveUp := own.IntN(4) == 0
 		gaveUp[s.ID()] = gaveUp[s.ID()] || giveUp
-		begin(p, giveUp)
+		begin(p, own, giveUp)
 	}
 	for i := range 1 + rnd.IntN(5) {
 		own := rand.New(rand.NewPCG(seed, uint64(i)+1000))
-		p := &party{t: t, rnd: own, loop: atEngine}
+		p := &party{t: t, loop: atEngine}
 		var h session.Handler
 		if p.loop {
 			h = p
@@ -169,7 +169,7 @@ func meddle(t *testing.T, seed uint64) {
 		p.s = s
 		giveUp := own.IntN(4) == 0
 		onLoop(t, c.worker, func() { gaveUp[s.ID()] = gaveUp[s.ID()] || giveUp })
-		begin(p, giveUp)
+		begin(p, own, giveUp)
 	}
 	pass(time.Minute)
 	all.Wait()
