@@ -159,6 +159,10 @@ func (k socketKind) raw(t *testing.T) *rawLink {
 			t.Fatal(err)
 		}
 	}
+	eventually(t, func() (ok bool) { // or what is sent for them would be too early
+		onLoop(t, l.table, func() { ok = session.SessionOf(l.table, 3) != nil })
+		return ok
+	})
 	return l
 }
 
