@@ -152,8 +152,13 @@ func testB17(t *testing.T, d codec.Dialect) {
 		return r.frame("chunk 2 ")
 	})
 	r.wantAlive("1000 in a row without payload, and one with it")
+	before := r.Channel().Stats().FramesIn
 	r.flood(1_000_000, func(uint64) []byte { return r.frame("chunk 2 ") })
 	r.wantClosed(channel.CodeFlood)
+	// 996 came behind the last one with payload.
+	if got := r.Channel().Stats().FramesIn - before; got != 1000-996+1 {
+		t.Errorf("%d more were taken, want 4, and one that is too much", got)
+	}
 }
 
 func testB18(t *testing.T, d codec.Dialect) {
