@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -35,7 +36,11 @@ func serveEngine(chain bool, ext session.Extensions) func(network, addr string) 
 			return fmt.Errorf("a runtime listens on tcp, not on %s", network)
 		}
 		ctx := context.Background()
-		app := engine.Source{Name: "bench", Command: []string{os.Args[0], "app"}, Profile: "bench"}
+		command := []string{os.Args[0], "app"}
+		if ext.NoCredit { // a worker that has offered counts its chunks until it is answered
+			command = append(command, plainFlag)
+		}
+		app := engine.Source{Name: "bench", Command: command, Profile: "bench"}
 		e, err := engine.New(engine.Config{
 			Listen: addr, Apps: []engine.Source{app}, Logger: quiet, Sessions: session.Config{Extensions: ext},
 			Profiles: map[string]engine.Profile{"bench": {Concurrency: 1000, PoolLimit: 1}},
@@ -96,10 +101,17 @@ func children() (pids []string) {
 	return pids
 }
 
+// plainFlag has the worker offer nothing.
+const plainFlag = "--plain"
+
 // appMain is the worker of serveEngine. All clients come on one connection, so it counts
 // for all of them.
 func appMain(args []string) error {
-	w, err := worker.New(worker.FromArgs(args))
+	cfg := worker.FromArgs(args)
+	if slices.Contains(args, plainFlag) {
+		cfg.Sessions.Extensions.Offer = false
+	}
+	w, err := worker.New(cfg)
 	if err != nil {
 		return err
 	}
