@@ -400,8 +400,8 @@ func TestWaitingBound(t *testing.T) {
 			if !r.Channel().Paused() {
 				t.Error("the channel reads on, want it to stand still")
 			}
-			// The output, what waits for it, what the path and one read hold.
-			if got := r.Channel().Received(); got > 8<<10+4<<10+4<<10+8<<10 {
+			// The output, what waits for it, what the path and one read hold, and a frame of each.
+			if got := r.Channel().Received(); got > 8<<10+4<<10+4<<10+8<<10+4*520 {
 				t.Errorf("%d bytes were read, want a bounded number", got)
 			}
 		})
