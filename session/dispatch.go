@@ -24,7 +24,7 @@ func (e events) OnWritable() { e.t.writable() }
 func (e events) OnMessage(m *codec.Message, headers []codec.Header) {
 	t := e.t
 	s := t.ids.get(m.Session)
-	if s == nil || s.rx != t.chunk.Next || m.Type != t.chunk.Type || len(m.Payload) == 0 || !s.direct() {
+	if s == nil || s.rx != t.chunk.Next || m.Type != t.chunk.Type || len(m.Payload) == 0 || m.Extra > 0 || !s.direct() {
 		t.message(m, headers)
 		return
 	}
