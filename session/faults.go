@@ -5,7 +5,7 @@ import "strings"
 const (
 	faultsAtOnce    = 16      // errors that are made with one allocation
 	faultTextAtOnce = 1 << 10 // bytes of their texts that are
-	faultTextShort  = 256     // a longer text is a string of its own
+	faultTextShort  = 256     // an error with a longer text shares nothing
 )
 
 // faults makes the errors that a peer sends, so that those of many sessions cost no
@@ -18,6 +18,9 @@ type faults struct {
 
 // remote returns the error of a peer. message is copied.
 func (f *faults) remote(category, code int64, message []byte) *Error {
+	if len(message) > faultTextShort {
+		return &Error{Category: category, Code: code, Message: string(message), Remote: true}
+	}
 	if len(f.list) == 0 {
 		f.list = make([]Error, faultsAtOnce)
 	}
@@ -28,9 +31,6 @@ func (f *faults) remote(category, code int64, message []byte) *Error {
 }
 
 func (f *faults) keep(p []byte) string {
-	if len(p) > faultTextShort {
-		return string(p)
-	}
 	if f.text.Cap()-f.text.Len() < len(p) {
 		f.text.Reset()
 		f.text.Grow(faultTextAtOnce)

@@ -2,8 +2,10 @@ package session
 
 import (
 	"fmt"
+	"runtime"
 	"strings"
 	"testing"
+	"weak"
 )
 
 // The errors of a peer share memory, and are nobody else's all the same.
@@ -26,4 +28,17 @@ func TestFaults(t *testing.T) {
 	if e := f.remote(1, 2, nil); (*e != Error{Category: 1, Code: 2, Remote: true}) {
 		t.Errorf("an error is made of %+v", e)
 	}
+}
+
+// Whoever keeps an error keeps no long text of another one.
+func TestFaultsLong(t *testing.T) {
+	var f faults
+	kept := f.remote(1, 2, []byte("kept"))
+	long := weak.Make(f.remote(1, 2, make([]byte, 1<<20)))
+	runtime.GC()
+	if long.Value() != nil {
+		t.Error("an error of 1 MiB is kept by its neighbour")
+	}
+	runtime.KeepAlive(&f)
+	runtime.KeepAlive(kept)
 }
