@@ -73,9 +73,14 @@ func (c *Channel) Err() *CloseError {
 }
 
 // Fail ends the channel for the given reason at the end of this turn; output that
-// has not left by then is dropped and counted. Only the first reason stands.
+// has not left by then is dropped and counted. Only the first reason stands. err is the
+// channel's from now on: within OnMessage, a Remote one without an Offset gets that of the
+// frame.
 func (c *Channel) Fail(err *CloseError) {
 	if c.broken == nil && c.State() != Closed {
+		if n := c.in.telling; n > 0 && err.Remote && err.Offset == 0 {
+			err.Offset = c.in.scan.Offset() - int64(n)
+		}
 		c.broken = err
 		c.seal(err)
 		c.schedule()

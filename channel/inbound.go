@@ -23,14 +23,15 @@ type inbound struct {
 	list    []codec.Header
 	msg     codec.Message
 
-	held   []byte // received and not delivered: a begun frame, or whole ones while paused
-	used   int    // delivered of it by the present parse
-	own    bool   // held is a buffer of its own; else it lies in loop.scratch
-	paused bool
-	due    bool   // resumed, and what is held was not delivered yet
-	ended  bool   // the transport has no more input
-	first  bool   // a whole frame came
-	bytes  uint64 // received
+	held    []byte // received and not delivered: a begun frame, or whole ones while paused
+	used    int    // delivered of it by the present parse
+	telling int    // length of the frame that OnMessage is told of; 0 outside
+	own     bool   // held is a buffer of its own; else it lies in loop.scratch
+	paused  bool
+	due     bool   // resumed, and what is held was not delivered yet
+	ended   bool   // the transport has no more input
+	first   bool   // a whole frame came
+	bytes   uint64 // received
 
 	frame      *Timer // watches a begun frame
 	frameStart int64  // offset of it
@@ -161,6 +162,7 @@ func (c *Channel) parse(p []byte) int {
 // parseOn is parse behind what was used; true if it was ended by a panic that was survived.
 func (c *Channel) parseOn(p []byte) (again bool) {
 	defer func() {
+		c.in.telling = 0
 		if v := recover(); v != nil {
 			if h, ok := c.h.(survivor); ok && h.Survive(v) {
 				again = true
@@ -190,6 +192,7 @@ func (c *Channel) parseOn(p []byte) (again bool) {
 			}
 		}
 		in.used += n
+		in.telling = n
 		c.h.OnMessage(&in.msg, headers)
 		if invariants.Enabled {
 			poison(rest[:n], headers)

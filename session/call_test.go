@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -113,6 +114,10 @@ func TestServer(t *testing.T) {
 				}
 				if got := r.owner.take(); !slices.Equal(got, tt.told) {
 					t.Errorf("the owner was told %q, want %q", got, tt.told)
+				}
+				before := strings.Join(tt.send[:len(tt.send)-1], "")
+				if err := r.Channel().Err(); err != nil && err.Offset != int64(len(before)/2) {
+					t.Errorf("Offset of %v = %d, want %d", err, err.Offset, len(before)/2)
 				}
 			})
 		})

@@ -25,7 +25,7 @@ func FuzzSession(f *testing.F) {
 	f.Add(uint64(8), []byte{0, 0, 4, 0, 100, 6, 0, 1, 0, 9, 8, 1, 2, 3, 10, 0, 0, 1})
 	f.Add(uint64(44), []byte{0, 3, 0, 3, 4, 0, 250, 4, 1, 250, 4, 0, 250, 5, 0, 5, 1, 2, 0, 2, 1, 11, 0})
 	f.Add(uint64(25), []byte("B08820B008002")) // garbage opens a session and writes to it
-	for policy := range uint64(5) { // full at once, on both faces
+	for policy := range uint64(5) {            // full at once, on both faces
 		f.Add(policy<<8|3, []byte{0, 2, 1, 0, 255, 7, 1, 0, 255, 7, 7, 0, 255, 7, 7, 0, 255, 7, 1, 0, 255, 7, 9, 60, 7, 0, 200, 7, 2, 0, 9, 9})
 		f.Add(policy<<8|4, []byte{0, 0, 0, 1, 12, 8, 0, 255, 7, 8, 0, 255, 7, 4, 1, 255, 7, 4, 0, 250, 7, 8, 1, 255, 7, 11, 0, 0, 1, 5, 1, 6, 0})
 	}
