@@ -10,12 +10,12 @@ import (
 	"github.com/sluice-rpc/sluice/codec"
 )
 
-// openStream is Open for what v0 does not have.
+// openStream is Open for what v0 does not have, and what goes on behind the end of ctx.
 func (l *Locator) openStream(ctx context.Context, method string, args codec.Arguments) (*Stream, error) {
 	if l.service.dialect == codec.V0 {
 		return nil, fmt.Errorf("%w: the locator of v0 has no %q", ErrDialect, method)
 	}
-	return l.service.Open(ctx, method, args)
+	return l.service.openFor(context.WithoutCancel(ctx), ctx, method, args)
 }
 
 // Watch is the stream of what changes among the services of a node: see

@@ -36,10 +36,14 @@ type Stream struct {
 //	stream.Send(ctx, image); stream.Close()
 //	for chunk, err := range stream.Chunks(ctx) { … }
 func (s *Service) Open(ctx context.Context, method string, args codec.Arguments) (*Stream, error) {
+	return s.openFor(ctx, ctx, method, args)
+}
+
+// openFor is Open, with whole as the context of the stream: the service is told its deadline.
+func (s *Service) openFor(whole, ctx context.Context, method string, args codec.Arguments) (*Stream, error) {
 	if err := args.Err(); err != nil {
 		return nil, fmt.Errorf("service %q: arguments of %q: %w", s.cfg.Name, method, err)
 	}
-	whole := ctx // of the stream: its deadline is what the service is told
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
 	var stream *Stream
