@@ -107,14 +107,16 @@ func (l *link) unuse() {
 	}
 }
 
-// leave has no call use the connection any more, and waits for those under way until ctx
-// ends. To be called once.
+// leave has no call use the connection any more, and waits for those under way until they
+// have ended, the connection is lost, or ctx ends. To be called once.
 func (l *link) leave(ctx context.Context) {
 	l.idle = make(chan struct{}, 1)
 	l.left.Store(true)
 	for l.uses.Load() > 0 {
 		select {
 		case <-l.idle:
+		case <-l.table.Channel().Done():
+			return
 		case <-ctx.Done():
 			return
 		}
