@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -199,18 +198,13 @@ func (v *calling) sendLines(ctx context.Context, stream *service.Stream, m servi
 	}
 	in := v.p.input(ctx, "-")
 	defer in.Close()
-	for lines := bufio.NewScanner(in); ; {
-		if !lines.Scan() {
-			return lines.Err()
-		}
-		args, err := arguments([]string{lines.Text()}, v.raw)
+	return eachLine(in, maxBlobBytes, "that is the most that one message carries", func(number int, text string) error {
+		args, err := arguments([]string{text}, v.raw)
 		if err != nil {
-			return &exitError{exitUsage, err}
+			return &exitError{exitUsage, fmt.Errorf("line %d: %w", number, err)}
 		}
-		if err := stream.SendMessage(ctx, slots[i].Name, args); err != nil {
-			return err
-		}
-	}
+		return stream.SendMessage(ctx, slots[i].Name, args)
+	})
 }
 
 func isChoke(s session.Slot) bool { return s.Kind == session.Choke }

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"io"
 	"strconv"
@@ -124,31 +123,25 @@ func (d *decoder) readBytes(in io.Reader) error {
 }
 
 func (d *decoder) readText(in io.Reader) error {
-	lines := bufio.NewScanner(in)
-	lines.Buffer(nil, maxLineBytes)
-	number := 1
-	for ; lines.Scan(); number++ {
-		text := strings.TrimSpace(lines.Text())
-		if text == "" || strings.HasPrefix(text, "#") {
-			continue
-		}
-		direction := ""
-		if first, rest, capture := strings.Cut(text, "\t"); capture && !isHex(first) {
-			direction = first
-			text, _, _ = strings.Cut(rest, "\t")
-		}
-		b, err := hex.DecodeString(strings.Join(strings.Fields(text), ""))
-		if err != nil {
-			return &exitError{exitRemote, fmt.Errorf("line %d is neither hex nor a line of a capture: %w", number, err)}
-		}
-		if err := d.add(direction, b); err != nil {
-			return err
-		}
+	return eachLine(in, maxLineBytes, "break it between two bytes", d.readLine)
+}
+
+// readLine takes one of hex, or of a capture.
+func (d *decoder) readLine(number int, text string) error {
+	text = strings.TrimSpace(text)
+	if text == "" || strings.HasPrefix(text, "#") {
+		return nil
 	}
-	if errors.Is(lines.Err(), bufio.ErrTooLong) {
-		return local(fmt.Errorf("line %d is longer than %d MiB: break it between two bytes", number, maxLineBytes>>20))
+	direction := ""
+	if first, rest, capture := strings.Cut(text, "\t"); capture && !isHex(first) {
+		direction = first
+		text, _, _ = strings.Cut(rest, "\t")
 	}
-	return local(lines.Err())
+	b, err := hex.DecodeString(strings.Join(strings.Fields(text), ""))
+	if err != nil {
+		return &exitError{exitRemote, fmt.Errorf("line %d is neither hex nor a line of a capture: %w", number, err)}
+	}
+	return d.add(direction, b)
 }
 
 // isHex reports whether a piece of text is all hex digits and blanks.

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -61,4 +63,21 @@ func (p *program) readBounded(ctx context.Context, name string) ([]byte, error) 
 		return nil, fmt.Errorf("%s has more than %d MiB, which is the most that one call carries", name, maxBlobBytes>>20)
 	}
 	return blob, nil
+}
+
+// eachLine calls f with each line of in and its number, from 1, until it returns an error. A
+// line of more than most bytes is one, with the hint what to do about it.
+func eachLine(in io.Reader, most int, hint string, f func(number int, text string) error) error {
+	lines := bufio.NewScanner(in)
+	lines.Buffer(nil, most)
+	number := 1
+	for ; lines.Scan(); number++ {
+		if err := f(number, lines.Text()); err != nil {
+			return err
+		}
+	}
+	if errors.Is(lines.Err(), bufio.ErrTooLong) {
+		return local(fmt.Errorf("line %d is longer than %d MiB: %s", number, most>>20, hint))
+	}
+	return local(lines.Err())
 }

@@ -5,7 +5,9 @@ import (
 	"context"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -72,5 +74,31 @@ func TestInputErrors(t *testing.T) {
 				t.Errorf("sluice %q = %+v, want exit status 3 and the name", args, r)
 			}
 		}
+	}
+}
+
+// Lines may be as long as what is made of them, and no longer.
+func TestEachLine(t *testing.T) {
+	const most = 1 << 20
+	read := func(in string) (list []string, err error) {
+		err = eachLine(strings.NewReader(in), most, "break it", func(number int, text string) error {
+			list = append(list, fmt.Sprint(number, " ", len(text)))
+			if text == "no" {
+				return errors.New("no")
+			}
+			return nil
+		})
+		return list, err
+	}
+	long := strings.Repeat("9", most-1)
+	if list, err := read("1\n\n" + long + "\n22"); err != nil || !slices.Equal(list, []string{"1 1", "2 0", "3 1048575", "4 2"}) {
+		t.Errorf("eachLine() = %v, lines %q", err, list)
+	}
+	list, err := read("1\n" + long + "99\n3")
+	if want := "line 2 is longer than 1 MiB: break it"; err == nil || err.Error() != want || len(list) != 1 {
+		t.Errorf("eachLine() = %v behind %q, want %q", err, list, want)
+	}
+	if list, err := read("1\nno\n3"); err == nil || len(list) != 2 {
+		t.Errorf("eachLine() = %v behind %q, want the second one's error", err, list)
 	}
 }
