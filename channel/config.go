@@ -12,8 +12,8 @@ import (
 // Config sets up a Channel. The zero value is a v0 channel with every default; a
 // zero field means its default, a negative one means no limit.
 type Config struct {
-	// Dialect of both directions. It is not told on the wire (protocol: dialects
-	// differ in the meaning of the first two elements of a frame).
+	// Dialect of both directions. It is not told on the wire (protocol: dialects,
+	// which differ in the first two elements of a frame).
 	Dialect codec.Dialect
 	// Loops that may own the channel. If nil, a private one that ends with the
 	// channel. Unused by transports that bring their own loop.

@@ -161,7 +161,7 @@ func (a *App) table(k *link) (*session.Table, error) {
 	return session.New(cfg.sessions(k, k.settled))
 }
 
-// Control says how many slaves there should be (protocol: control). They are spawned now,
+// Control says how many slaves there should be (protocol: app and node). They are spawned now,
 // and kept; surplus ones are sealed. With 0 or less the queue decides.
 func (a *App) Control(population int) {
 	a.mu.Lock()

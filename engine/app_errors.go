@@ -28,7 +28,7 @@ type answer struct {
 	messageV0      string
 }
 
-// The answers (protocol: error texts of v0; facts seen on the wire). v0 has the codes
+// The answers (protocol: app and node; services in v0). v0 has the codes
 // resource error 2, timeout error 3 and deadline error 4.
 var (
 	answerQueueFull  = &answer{service.CategoryOverseer, service.OverseerQueueIsFull, "queue is full", 2, "the queue is full"}

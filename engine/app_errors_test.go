@@ -12,8 +12,8 @@ import (
 	"github.com/sluice-rpc/sluice/session"
 )
 
-// What a client is told, and its worker, when things go wrong (protocol: facts on the
-// wire).
+// What a client is told, and its worker, when things go wrong (protocol: app and
+// node).
 func TestAppErrors(t *testing.T) {
 	type scene struct {
 		c    *cloud

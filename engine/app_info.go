@@ -10,7 +10,7 @@ import (
 	"github.com/sluice-rpc/sluice/codec"
 )
 
-// AppInfo is what an application tells of itself (protocol: info of an app).
+// AppInfo is what an application tells of itself (protocol: app and node).
 type AppInfo struct {
 	Uptime  time.Duration
 	Profile string // its name

@@ -14,7 +14,7 @@ import (
 // slot, else when its turn in the queue comes. headers are those of the client's call;
 // they are copied and go to the worker's invoke, and request_timeout among them bounds the
 // request. The client is always answered: by the worker, or by an error that says why not
-// (protocol: error texts, error categories). What it sends meanwhile is kept within
+// (protocol: app and node). What it sends meanwhile is kept within
 // session.Config.InboxBytes and MaxPause of its table, so those of a queue that is long
 // are better generous. On the loop of s; it does not block.
 func (a *App) Enqueue(s *session.Session, event string, headers []codec.Header) {

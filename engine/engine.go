@@ -25,9 +25,8 @@ const (
 	maxLaunches = 8
 )
 
-// Engine is a node: it runs applications and the stock services (protocol: how the engine
-// runs workers; locator and the stock services). All its methods are safe from any
-// goroutine but a loop. It is made by New and does everything within Run.
+// Engine is a node: it runs applications and the stock services (protocol: the life of
+// a worker link; locator). All its methods are safe from any goroutine but a loop. It is made by New and does everything within Run.
 type Engine struct {
 	// immutable
 	cfg   Config

@@ -60,7 +60,7 @@ func TestEngineZero(t *testing.T) {
 	}
 }
 
-// The node service from the first start to the last pause (protocol: app and node services).
+// The node service from the first start to the last pause (protocol: app and node).
 func TestNodeService(t *testing.T) {
 	emptyTemp(t)
 	r := run(t, engine.Config{})

@@ -100,7 +100,7 @@ func NewLocatorService(cfg LocatorConfig) (*LocatorService, error) {
 func (l *LocatorService) UUID() string { return l.cfg.UUID }
 
 // Declaration returns the service "locator" of a dialect, with the methods of the live
-// runtimes (protocol: locator v0, locator v1). What v0 calls synchronize is listed and
+// runtimes (protocol: locator). What v0 calls synchronize is listed and
 // closed to clients, as it is in a runtime without a cluster.
 func (l *LocatorService) Declaration(d codec.Dialect) service.Declaration {
 	if d == codec.V0 {

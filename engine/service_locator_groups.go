@@ -76,7 +76,7 @@ func (g *groupTable) configure(fixed map[string]map[string]uint32) error {
 }
 
 // refresh reads groups from the store; one that is not there, or not active, is no group
-// any more. All of them change together, or none (protocol: locator v1, refresh).
+// any more. All of them change together, or none (protocol: locator, refresh).
 func (g *groupTable) refresh(ctx context.Context, groups []string) error {
 	g.reading.Lock()
 	defer g.reading.Unlock()

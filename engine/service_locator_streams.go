@@ -32,7 +32,7 @@ type stream struct {
 var errReplaced = errors.New("the peer has asked for another stream")
 
 // open returns a context for the one stream of a peer; one that it has already is ended
-// first (protocol: locator v1). stop is to be called in the end.
+// first (protocol: locator). stop is to be called in the end.
 func (l *LocatorService) open(ctx context.Context, key streamKey) (_ context.Context, stop func(), err error) {
 	if len(key.peer) > service.MaxNameBytes {
 		return nil, nil, refuse("%s: an id of %d bytes, limit %d", key.method, len(key.peer), service.MaxNameBytes)
@@ -157,7 +157,7 @@ func (l *LocatorService) serveRouting(ctx context.Context, c *service.Call) erro
 }
 
 // onPublish announces a service of the client, [name, endpoints, ([version, graph])],
-// until it sends discard or goes (protocol: locator v1).
+// until it sends discard or goes (protocol: locator).
 func (l *LocatorService) onPublish(c *service.Call) {
 	r := c.Reader()
 	name := r.String()

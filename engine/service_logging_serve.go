@@ -12,7 +12,7 @@ import (
 )
 
 // discarding is what a client may send behind the calls that stay open until it says so:
-// one discard (protocol: locator v1, publish and routing).
+// one discard (protocol: locator, publish and routing).
 func discarding() *session.Graph {
 	return session.NewGraph(append([]session.Slot{{Type: 0, Name: "discard", Kind: session.Value}}, service.ControlSlots()...)...)
 }

@@ -17,7 +17,7 @@ import (
 // InfoFlags say what Engine.AppendInfo is to tell of an application.
 type InfoFlags uint
 
-// The flags (protocol: app and node services). Without any, info is state, uptime and the
+// The flags (protocol: app and node). Without any, info is state, uptime and the
 // name of the profile.
 const (
 	InfoReport   InfoFlags = 1 << iota // what the application's own info tells
@@ -25,7 +25,7 @@ const (
 	InfoProfile                        // its profile, with every key
 )
 
-// nodeService starts, stops and shows applications (protocol: app and node services).
+// nodeService starts, stops and shows applications (protocol: app and node).
 func (e *Engine) nodeService() service.Declaration {
 	if e.cfg.V0 {
 		return service.Declaration{Name: "node", Version: 1, Methods: e.nodeMethodsV0()}

@@ -194,7 +194,7 @@ func (e *storageRefusal) Errno() syscall.Errno { return e.errno }
 func (e *storageRefusal) Text() string         { return e.text }
 
 // fail tells a client why its call failed: in v1 a number of the system, with its text, in
-// v0 the text alone (protocol: locator and stock services; services in v0).
+// v0 the text alone (protocol: services in v0).
 func (s *StorageService) fail(c *service.Call, collection, key string, err error) {
 	s.failed.Add(1)
 	var told interface {

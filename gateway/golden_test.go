@@ -17,7 +17,7 @@ import (
 )
 
 // The request and the head of the answer as encoders of the original make them, without
-// the frame around (protocol: golden byte sequences, HTTP).
+// the frame around (protocol: HTTP over Cocaine).
 const (
 	goldenRequest = "95a3474554a92f706174683f783d31a3312e319292a4486f7374ab6578616d706c652e6f726792a6416363657074a32a2f2aa0"
 	goldenHead    = "92ccc89292ac436f6e74656e742d54797065aa746578742f706c61696e92ae436f6e74656e742d4c656e677468a135"

@@ -17,7 +17,7 @@ const (
 	MaxGraphSlots = 4096
 	// MaxGraphDepth bounds the states that can follow each other in one direction. With
 	// all that is around a graph in a frame that is just below the 32 nested containers
-	// which the C++ runtime accepts (protocol: accepted values).
+	// which the C++ runtime accepts (protocol: values).
 	MaxGraphDepth = 12
 )
 

@@ -8,12 +8,13 @@ import (
 )
 
 // Backoff says how long to wait before an attempt is repeated: a random time of which the
-// bound doubles with each failure (protocol: links between locators, whose 1, 2, 4 ... 32 s
-// are the defaults up to 12 s: whatever was away is to have everybody back within 30 s,
-// which may take a wait for the locator and another one for the service; the randomness
-// keeps those who failed together from coming back together: n clients that lost a service
-// at the same time come back at n/Base a second at most, so 5000 of them to a service that
-// takes 500 a second want a Base of more than 10 s). It is a value without a state.
+// bound doubles with each failure, as from one locator to another (protocol: locator).
+// Theirs is 1, 2, 4 … 32 s; here it is up to 12 s, since whatever was away is to have
+// everybody back within 30 s, which may take a wait for the locator and another one for
+// the service. The randomness keeps those who failed together from coming back together:
+// n clients that lost a service at the same time come back at n/Base a second at most, so
+// 5000 of them to a service that takes 500 a second want a Base of more than 10 s. It is a
+// value without a state.
 type Backoff struct {
 	// Base is the bound behind the first failure. If zero, 1 s. If negative, there is no
 	// wait at all.

@@ -156,7 +156,7 @@ const canceled = 125
 
 // revoke tells the service that a call was given up, if there is room for that right now:
 // ctx has ended. The number it is told on is new, and later answers to the call are
-// dropped (protocol: dispatch trees, control messages). Where cancel is agreed on there is
+// dropped (protocol: control messages). Where cancel is agreed on there is
 // no need.
 func (s *Service) revoke(ctx context.Context, l lease, given *session.Session) {
 	m, ok := l.resolved.API.Control("revoke")

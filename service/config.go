@@ -58,8 +58,8 @@ type Config struct {
 	// the control message of that name, if it lists it; a Server of ours then cuts the call
 	// and ends its context. Otherwise it works on for nobody.
 	Revoke bool
-	// FollowGroups has the Client follow the locator's routing groups (protocol: locator
-	// v1). When one changes, the Services of that name ask where they are, each within the
+	// FollowGroups has the Client follow the locator's routing groups (protocol: locator).
+	// When one changes, the Services of that name ask where they are, each within the
 	// first wait of Backoff, and move there; calls under way go on where they are. Without
 	// it they stay on their connection until it is lost. v1 only, and for locators that
 	// have routing, as those of all runtimes of 0.12 do. It costs a stream that tells all

@@ -28,8 +28,7 @@ const (
 	// unless told otherwise. Like ours it sends empty headers with every frame.
 	go12First = 2
 	// go12Missing stands in for the text of the answer to the read of a missing key, which
-	// was left out of the capture; [12, 2] is what runtimes say (protocol: facts seen on
-	// the wire).
+	// was left out of the capture; [12, 2] is what runtimes say (protocol: storage).
 	go12Missing = "gons/none: No such file or directory"
 )
 

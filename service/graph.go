@@ -23,7 +23,7 @@ func DecodeAPI(raw []byte) (*API, error) {
 }
 
 // DecodeAPIV0 reads an API as v0 describes it: a map of number to name (protocol:
-// locator v0). Every answer is a stream of v0, session.StreamingV0, and nothing can be
+// locator). Every answer is a stream of v0, session.StreamingV0, and nothing can be
 // sent behind a call. raw is borrowed and holds nothing else. Any error is a *GraphError.
 func DecodeAPIV0(raw []byte) (*API, error) {
 	return readWhole(raw, readAPIV0)

@@ -23,7 +23,7 @@ import (
 // of the *session.Error that the error wraps; closes the connection, or in v0 gets an
 // error, for ErrBadArgs; and gets the dispatch category's "uncaught error" with the
 // error's text for anything else, v0's "invocation error" in v0 (protocol: dispatch
-// trees; services in v0). A panic is an uncaught error too, and is logged.
+// graphs; services in v0). A panic is an uncaught error too, and is logged.
 type Call struct {
 	// immutable
 	k *Callee

@@ -8,7 +8,7 @@ import (
 	"github.com/sluice-rpc/sluice/session"
 )
 
-// discardGraph is what a caller of publish and routing may send (protocol: locator v1).
+// discardGraph is what a caller of publish and routing may send (protocol: locator).
 var discardGraph = session.NewGraph(
 	session.Slot{Type: 0, Name: "discard", Kind: session.Choke, Next: nil},
 )

@@ -24,8 +24,7 @@ type Watch struct{ stream *Stream }
 
 // Connect asks the locator to tell of its services, now and as they change, under the
 // UUID of our own node. A locator that is part of no cluster ends the stream at once
-// (protocol: facts seen on the wire). It ends with the connection, too: then connect
-// again. Close it if it is not read to its end.
+// (protocol: locator). It ends with the connection, too: then connect again. Close it if it is not read to its end.
 func (l *Locator) Connect(ctx context.Context, uuid string) (*Watch, error) {
 	s, err := l.openStream(ctx, "connect", codec.Args(uuid))
 	if err != nil {

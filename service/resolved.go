@@ -24,11 +24,11 @@ type Resolved struct {
 }
 
 // Gone reports whether there is no endpoint: in an update of [Update] that the service
-// left (protocol: locator v1, connect).
+// left (protocol: locator, connect).
 func (s Resolved) Gone() bool { return len(s.Endpoints) == 0 }
 
 // DecodeResolved reads v1's answer to resolve: the argument array of a value,
-// [[[host, port]...], version, graph] (protocol: locator v1). args is borrowed. A graph
+// [[[host, port]...], version, graph] (protocol: locator). args is borrowed. A graph
 // that makes no sense is a *GraphError.
 func DecodeResolved(args []byte) (Resolved, error) {
 	r := argsReader(args)
@@ -43,7 +43,7 @@ func AppendResolved(dst []byte, s Resolved) []byte {
 }
 
 // DecodeResolvedV0 reads v0's answer to resolve: the data of a chunk, which is
-// [[host, port], version, {number: name}], packed once more (protocol: locator v0). chunk
+// [[host, port], version, {number: name}], packed once more (protocol: locator). chunk
 // is borrowed and holds nothing else. An API that makes no sense is a *GraphError.
 func DecodeResolvedV0(chunk []byte) (Resolved, error) {
 	r := valueReader(chunk)
@@ -86,7 +86,7 @@ func (r *reader) api(read func(*reader) (*API, error)) *API {
 }
 
 // Update is one message of the stream that answers connect: what has changed among the
-// services of a node (protocol: locator v1).
+// services of a node (protocol: locator).
 type Update struct {
 	// UUID of the node.
 	UUID string
@@ -123,7 +123,7 @@ func AppendUpdate(dst []byte, u Update) []byte {
 }
 
 // DecodeCluster reads the answer to cluster: the argument array [{uuid: [host, port]}], of
-// at most MaxEntries nodes, with where the locator of each is (protocol: locator v1). args
+// at most MaxEntries nodes, with where the locator of each is (protocol: locator). args
 // is borrowed. Of a node that is there twice the last counts.
 func DecodeCluster(args []byte) (map[string]Endpoint, error) {
 	r := argsReader(args)

@@ -26,7 +26,7 @@ const (
 )
 
 // Ring is a routing group: it chooses one of several services, the same one for the same
-// seed, and more often those of higher weight (protocol: locator v1, resolve with a seed
+// seed, and more often those of higher weight (protocol: locator, resolve with a seed
 // and routing). It is immutable and may be shared. The zero value has no members.
 type Ring struct {
 	// immutable
@@ -113,7 +113,7 @@ func (r *Ring) Members() []string { return slices.Sorted(slices.Values(r.members
 func (r *Ring) Len() int { return len(r.points) }
 
 // DecodeRouting reads one message of the stream that answers routing: the argument array
-// [{group: [[point, service]...]}], of at most MaxEntries groups (protocol: locator v1).
+// [{group: [[point, service]...]}], of at most MaxEntries groups (protocol: locator).
 // args is borrowed. Of a group that is there twice the last counts.
 func DecodeRouting(args []byte) (map[string]*Ring, error) {
 	r := argsReader(args)

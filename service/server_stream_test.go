@@ -14,7 +14,7 @@ import (
 	"github.com/sluice-rpc/sluice/session"
 )
 
-// discard is the graph behind the locator's publish and routing (protocol: locator v1).
+// discard is the graph behind the locator's publish and routing (protocol: locator).
 func discard() *session.Graph {
 	return session.NewGraph(append(service.ControlSlots(), session.Slot{Type: 0, Name: "discard", Kind: session.Value})...)
 }

@@ -51,7 +51,7 @@ func (t Trace) String() string {
 
 // AppendTraceHeaders appends the three headers of t to dst and returns the result: each
 // 8 bytes, little-endian. An invalid trace has none, since runtimes close the connection
-// over one (protocol: facts seen on the wire). The values are 24 new bytes that belong to
+// over one (protocol: headers). The values are 24 new bytes that belong to
 // the headers; where that is too much, codec.Trace.AppendHeaders takes them from the
 // caller.
 func AppendTraceHeaders(dst []codec.Header, t Trace) []codec.Header {

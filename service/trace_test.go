@@ -53,7 +53,7 @@ func TestTraceString(t *testing.T) {
 	}
 }
 
-// The bytes are those of the C++ runtime's encoder (protocol: golden sequences, v1).
+// The bytes are those of the C++ runtime's encoder (protocol: headers).
 func TestAppendTraceHeaders(t *testing.T) {
 	headers := AppendTraceHeaders(nil, Trace{ID: 1, Span: 2, Parent: 0x0102})
 	got := codec.AppendFrameTail(nil, codec.V1, headers)

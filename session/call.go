@@ -190,8 +190,8 @@ func (t *Table) refuseCall(id uint64, o *Opening) {
 }
 
 // calledControl answers the control methods that every service has. As at the live
-// runtime goaway and settings are listed and cost the connection (protocol: dispatch
-// graphs).
+// runtime goaway and settings are listed and cost the connection (protocol: control
+// messages).
 func (t *Table) calledControl(m *codec.Message) {
 	switch m.Type {
 	case codec.V1Ping:

@@ -75,7 +75,7 @@ func serving(call func(s *session.Session, args []byte)) option {
 }
 
 // What a server makes of calls, and what it closes the connection for: all that the
-// live runtime does (protocol: facts on the wire, 1 and 2).
+// live runtime does (protocol: wrong input).
 func TestServer(t *testing.T) {
 	for _, tt := range []struct {
 		name string

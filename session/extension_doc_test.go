@@ -1,6 +1,7 @@
 package session_test
 
 import (
+	"encoding/binary"
 	"encoding/hex"
 	"os"
 	"strings"
@@ -28,6 +29,9 @@ func TestProtocolDocument(t *testing.T) {
 		{Kind: codec.KindCall, Type: 0, Args: codec.Args(terms).Bytes()},
 		{Kind: codec.KindCall, Type: 1, Args: codec.Args(2, 2<<20, 0, 2<<20).Bytes()},
 		{Kind: codec.KindCall, Type: 2, Args: codec.Args(2, 42, 7, "never mind").Bytes()},
+		{Kind: codec.KindCall, Session: 2, Type: 0, Args: codec.Args("users", "alice").Bytes(), Headers: []codec.Header{
+			{Name: []byte("request_timeout"), Value: binary.LittleEndian.AppendUint64(nil, 1500)},
+		}},
 		{Kind: codec.KindCall, Session: 2, Type: 64, Args: codec.Args(block).Bytes()},
 	} {
 		want := hex.EncodeToString(codec.AppendFrame(nil, codec.V1, &f))

@@ -33,7 +33,7 @@ func (k Kind) String() string {
 }
 
 // Graph is the state of one direction of a session: the messages that may come now,
-// and for each the state behind it (protocol: dispatch trees). It is immutable and
+// and for each the state behind it (protocol: dispatch graphs). It is immutable and
 // may be shared.
 type Graph struct {
 	slots []Slot

@@ -4,6 +4,7 @@
 //   - imports go one way, as the table in layers_test.go says, and every package has a row there;
 //   - what the core takes from other modules is what testdata/deps.txt lists, each with its reason;
 //   - every package has a doc.go, every exported name a comment, no file more than 500 lines;
+//   - what comments name as the source of a rule is there in PROTOCOL.md;
 //   - no unsafe, no cgo, no init function, no package or file that is named for nothing in particular.
 //
 // Modules within the tree (directories with a go.mod of their own) are not part of the core and not looked at. Each
