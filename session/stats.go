@@ -69,12 +69,12 @@ type counters struct {
 func (t *Table) Stats() Stats {
 	c := &t.counts
 	return Stats{
-		Open: int(c.open.Load()), Sending: int(c.sending.n.Load()), Receiving: int(c.receiving.n.Load()), Opened: c.opened.n.Load(), Completed: c.completed.n.Load(),
+		Open: int(c.open.Load()), Sending: int(c.sending.n.Load()), Receiving: int(c.receiving.n.Load()),
+		Opened: c.opened.n.Load(), Completed: c.completed.n.Load(),
 		Cancelled: c.cancelled.n.Load(), Failed: c.failed.n.Load(), Refused: c.refused.n.Load(),
 		Parked: c.parked.n.Load(), Heartbeats: c.heartbeats.n.Load(),
 		Shortages: c.shortages.Load(), Grants: c.grants.n.Load(),
-		Refusals:      c.refusals.Load(),
-		DroppedNewest: c.droppedNewest.Load(), DroppedOldest: c.droppedOldest.Load(), Overruns: c.overruns.Load(),
+		Refusals: c.refusals.Load(), DroppedNewest: c.droppedNewest.Load(), DroppedOldest: c.droppedOldest.Load(), Overruns: c.overruns.Load(),
 		Compressed: c.compressed.Load(), Saved: c.saved.Load(), Decompressed: c.decompressed.n.Load(),
 		Late: c.late.n.Load(), Repeated: c.repeated.n.Load(), Unknown: c.unknown.n.Load(),
 	}
