@@ -31,7 +31,7 @@ line of its own:
 The input is one of these, which it tells apart by itself:
 
   bytes     frames as they are on the wire
-  hex       the same as text; white space is free
+  hex       the same as text; white space between bytes is free
   capture   lines DIRECTION TAB HEX TAB COMMENT, each direction a stream of its own
 
 In text a line that begins with # is a comment. The offset counts bytes of the stream.
