@@ -13,7 +13,9 @@ import (
 
 // Handler is told what happens on a channel. All calls come on the channel's loop,
 // one at a time, and must not block. A panic in one ends the channel (CodePanic) and
-// nothing else.
+// nothing else; one in OnMessage not even that if the Handler has a method
+// Survive(v any) bool, is given the panic's value, and returns true: then the channel goes
+// on behind that frame.
 type Handler interface {
 	// OnOpen is the first call: the stream is there.
 	OnOpen(c *Channel)

@@ -5,9 +5,17 @@
 // once, to the buffer that is written, and one write carries all that a turn of
 // the loop produced.
 //
+//	c, err := channel.New(channel.Config{Dialect: codec.V1}, h) // h is told of frames and of the end
+//	if err != nil { … }
+//	err = c.Connect(ctx, "tcp", "127.0.0.1:10053") // or Attach, for a connection that is there
+//	err = c.SendOffLoop(ctx, &codec.Frame{Kind: codec.KindHeartbeat})
+//	err = c.Close(ctx)
+//
+// Package session is what most users want: it makes conversations of these frames.
+//
 // # Loops
 //
-// One [Loop] owns a channel for life. A loop is a serial executor: one goroutine
+// One loop owns a channel for life. A loop is a serial executor: one goroutine
 // at a time runs a turn of it, which is posted functions, then input, then one
 // flush. Every method of Channel runs on its loop unless its name ends in OffLoop
 // or its doc says "any goroutine". Callbacks run on the loop, must not block, and

@@ -24,8 +24,9 @@ type BaseConfig struct {
 	// Loops that own the channel. If nil, a private one.
 	Loops *channel.Loops
 	// Sessions are the limits of the channel and its sessions. With Extensions.Offer, which
-	// is for services of our kind, credit and cancel are agreed on. Role, Owner, and of its
-	// Channel the Dialect and the Loops are set here; MaxCancels of zero is no limit.
+	// is for services of our kind, credit, cancel, deadlines and compression are agreed on.
+	// Role, Owner, and of its Channel the Dialect and the Loops are set here; MaxCancels of
+	// zero is no limit.
 	Sessions session.Config
 	// DialTimeout of one try of one address, and of looking up a name. If zero, 5 s. If
 	// negative, no limit.

@@ -1,5 +1,21 @@
 // Package service finds services by name, calls them, and serves them.
 //
+//	c, err := service.Connect(ctx, service.Config{Locators: []string{"127.0.0.1:10053"}})
+//	if err != nil { … }
+//	defer c.Close(ctx)
+//	reply, err := c.Service("storage").Call(ctx, "read", codec.Args("users", "alice"))
+//
+//	s, err := service.NewServer(service.ServerConfig{Declaration: service.Declaration{
+//		Name: "text", Version: 1,
+//		Methods: []service.Handled{{
+//			Method: service.Method{ID: 0, Name: "shout", Rx: session.Primitive},
+//			Serve:  service.Typed(func(ctx context.Context, text string) (string, error) { … }),
+//		}},
+//	}})
+//	if err != nil { … }
+//	err = s.Listen(ctx, "tcp", "127.0.0.1:0")
+//	defer s.Close(ctx)
+//
 // A [Client] resolves names by its [Locator] and calls a [Service]; a [Server] serves what
 // a [Declaration] says. A [Logger], or the slog.Handler that is made of it, sends records
 // to the logging service; a [Balancer] chooses among several instances; a [Trace] ties the

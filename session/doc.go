@@ -5,6 +5,14 @@
 // once when the channel goes. A [Session] is one conversation: two directions that
 // end on their own, each with a [Graph] that says which message may come next.
 //
+//	t, err := session.New(session.Config{Role: session.Client, Owner: o, Channel: channel.Config{Dialect: codec.V1}})
+//	if err != nil { … }
+//	err = t.Channel().Connect(ctx, "tcp", "127.0.0.1:10053")
+//	s, err := t.CallOffLoop(ctx, &session.Call{Args: codec.Args("storage").Bytes(), Rx: session.Primitive}, nil)
+//	value, err := s.Recv(ctx) // of method 0, resolve
+//
+// Packages service and worker are built on it, and are what most users want.
+//
 // # Roles
 //
 // A table is one of the two ends of a link. On a worker link an [Engine] opens sessions

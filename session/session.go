@@ -11,7 +11,9 @@ import (
 )
 
 // Handler takes a session's messages on the loop, as they lie in the read buffer. Its
-// methods must not block.
+// methods must not block. A panic in one ends the channel, unless it is one in OnChunk and
+// the Handler has a method Survive(s *Session, v any) bool, is given the panic's value, and
+// returns true: then the others go on. It is to end the session itself.
 type Handler interface {
 	// OnChunk is called for each piece of the peer's stream; p is borrowed. For a
 	// primitive call p is the whole argument array of the value.

@@ -33,5 +33,6 @@
 // Config.Grace, is answered behind all their data, and closes. Cancelling the context
 // of [Worker.Run] does the same from our side.
 //
-// PROTOCOL.md has the rules: sections 3, 4 and 6.
+// PROTOCOL.md has the rules: sections 3, 4 and 6, and 12 for what is agreed on with an
+// engine of ours.
 package worker

@@ -175,6 +175,7 @@ application that runs goes on as it is until it is started anew: --start does th
 		},
 	}
 	l.flags(cmd, 5*time.Minute)
+	pathSecond(cmd)
 	cmd.Flags().BoolVar(&start, "start", false, "start it, or start it anew")
 	cmd.Flags().StringVar(&profile, "profile", "", "`PROFILE` to start it with")
 	return cmd

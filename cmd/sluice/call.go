@@ -74,7 +74,7 @@ the command line is wrong, 3 if there was no answer: no runtime, no end in time.
 		},
 	}
 	v.flags(cmd, 0)
-	v.completeNames(cmd, serviceNames)
+	v.completeNames(cmd, serviceNames, methodNames)
 	cmd.Flags().BoolVar(&v.raw, "raw", false, "every ARG is text, also if it is JSON")
 	cmd.Flags().StringArrayVar(&v.headers, "header", nil, "`NAME=VALUE` of a header of the call, protocol 1 only; repeatable")
 	cmd.Flags().BoolVar(&v.event, "event", false, "METHOD is an event of an application")

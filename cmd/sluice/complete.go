@@ -11,18 +11,21 @@ import (
 // completionTimeout is how long a person who presses the key waits for a runtime.
 const completionTimeout = time.Second
 
-// completeNames has the first argument of a command be completed with names that the runtime
-// has. Without a runtime there are none.
-func (l *link) completeNames(cmd *cobra.Command, names func(ctx context.Context, c *service.Client) ([]string, error)) {
+// candidates returns what an argument may be, by those in front of it.
+type candidates func(ctx context.Context, c *service.Client, args []string) ([]string, error)
+
+// completeNames has the first arguments of a command be completed with names that the runtime
+// has, each by its own function. Without a runtime there are none.
+func (l *link) completeNames(cmd *cobra.Command, names ...candidates) {
 	cmd.ValidArgsFunction = func(cmd *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
-		if len(args) > 0 {
-			return nil, cobra.ShellCompDirectiveDefault
+		if len(args) >= len(names) {
+			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
 		quick := *l
 		quick.timeout = completionTimeout
 		var list []string
 		err := quick.run(cmd.Context(), func(ctx context.Context, c *service.Client) (err error) {
-			list, err = names(ctx, c)
+			list, err = names[len(args)](ctx, c, args)
 			return err
 		})
 		if err != nil {
@@ -32,8 +35,18 @@ func (l *link) completeNames(cmd *cobra.Command, names func(ctx context.Context,
 	}
 }
 
+// pathSecond has the second argument of a command be completed with names of files.
+func pathSecond(cmd *cobra.Command) {
+	cmd.ValidArgsFunction = func(_ *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		if len(args) == 1 {
+			return nil, cobra.ShellCompDirectiveDefault
+		}
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+}
+
 // serviceNames returns the names of the services of a node.
-func serviceNames(ctx context.Context, c *service.Client) ([]string, error) {
+func serviceNames(ctx context.Context, c *service.Client, _ []string) ([]string, error) {
 	list, err := listServices(ctx, c)
 	if err != nil {
 		return nil, err
@@ -45,8 +58,17 @@ func serviceNames(ctx context.Context, c *service.Client) ([]string, error) {
 	return names, nil
 }
 
+// methodNames returns the names of the methods of the service that the first argument is.
+func methodNames(ctx context.Context, c *service.Client, args []string) ([]string, error) {
+	f, err := findService(ctx, c, args[0])
+	if err != nil {
+		return nil, err
+	}
+	return f.methods(), nil
+}
+
 // appNames returns the names of the applications that run or are in the storage.
-func appNames(ctx context.Context, c *service.Client) ([]string, error) {
+func appNames(ctx context.Context, c *service.Client, _ []string) ([]string, error) {
 	list, err := listApps(ctx, c)
 	if err != nil {
 		return nil, err

@@ -12,15 +12,22 @@ import (
 func TestComplete(t *testing.T) {
 	r := up(t, "--app", "echo=true")
 	t.Setenv(locatorVar, r.locator)
-	for _, args := range []string{"call e", "app view e"} {
+	for _, c := range []struct{ args, want string }{
+		{"call e", "*echo\n*:4\n"},
+		{"call storage ", "*read\nwrite\nremove\nfind\n*:4\n"},
+		{"app view e", "*echo\n*:4\n"},
+		{"app view echo ", ":4\n"},
+		{"storage read ", ":4\n"},
+		{"app upload shop ", ":0\n"},
+	} {
 		var got result
 		for begin := time.Now(); ; {
-			got = sluice(t, "", words("__complete "+args)...)
-			if got.exit == 0 && matches(got.out, "*echo\n*:4\n") && strings.Contains(got.err, "ShellCompDirectiveNoFileComp") {
+			got = sluice(t, "", append([]string{"__complete"}, strings.Split(c.args, " ")...)...)
+			if got.exit == 0 && matches(got.out, c.want) {
 				break
 			}
 			if time.Since(begin) > patience {
-				t.Fatalf("sluice __complete %s = %+v, want echo", args, got)
+				t.Fatalf("sluice __complete %s = %+v, want %q", c.args, got, c.want)
 			}
 		}
 	}

@@ -35,7 +35,8 @@ type link struct {
 	json     bool
 }
 
-// flags adds the flags that all commands with a link have. A timeout of 0 is for ever.
+// flags adds the flags that all commands with a link have. A timeout of 0 is for ever. Nothing
+// is completed with names of files; completeNames and pathSecond have it otherwise.
 func (l *link) flags(cmd *cobra.Command, timeout time.Duration) {
 	locator := defaultLocator
 	if env := os.Getenv(locatorVar); env != "" {
@@ -46,6 +47,7 @@ func (l *link) flags(cmd *cobra.Command, timeout time.Duration) {
 	f.DurationVar(&l.timeout, "timeout", timeout, "how long it may take; 0 is for ever")
 	f.BoolVar(&l.json, "json", false, "print JSON, for programs")
 	protocolFlag(cmd, &l.protocol)
+	cmd.ValidArgsFunction = cobra.NoFileCompletions
 }
 
 // check tells a wrong command line.
@@ -128,7 +130,7 @@ func (l *link) explain(err error) error {
 	case errors.As(err, &se) && se.Remote:
 		return &exitError{exitRemote, named(err)}
 	case errors.As(err, &cut) && cut.Code == channel.CodeEOF: // a service knows no other answer to wrong arguments
-		return local(fmt.Errorf("%w: the service has ended, or refused what it was sent", err))
+		return local(fmt.Errorf("%w: the service has ended, or refused what it was sent; are the arguments right?", err))
 	case refused(err):
 		return local(fmt.Errorf("no runtime answers at %s: connection refused; start one with 'sluice up'", l.locator))
 	}

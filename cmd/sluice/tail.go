@@ -66,6 +66,7 @@ A --source is one as it is, or all below it: app has app/echo too.`,
 	v.flags(cmd, 0)
 	cmd.Flags().StringVar(&v.source, "source", "", "only records of this `SOURCE`, or below it")
 	cmd.Flags().TextVar(&v.level, "level", slog.LevelDebug, "only records of at least this `LEVEL`: debug, info, warn, error")
+	cmd.Flags().Lookup("level").DefValue = "debug"
 	cmd.Flags().UintVar(&v.recent, "recent", 10, "how many of the last records to begin with")
 	cmd.Flags().BoolVar(&v.once, "no-follow", false, "end after these")
 	_ = cmd.RegisterFlagCompletionFunc("level", cobra.FixedCompletions([]cobra.Completion{"debug", "info", "warn", "error"}, cobra.ShellCompDirectiveNoFileComp))

@@ -102,6 +102,7 @@ func (p *program) upCommand() *cobra.Command {
 	f.BoolVar(&n.published, "resolve-published", false, "have the locator resolve the services that clients publish, too")
 	f.DurationVar(&n.grace, "grace", engine.DefaultGrace, "how long workers may finish what they do; 0 is not at all")
 	f.TextVar(&n.logLevel, "log-level", slog.LevelInfo, "least `LEVEL` of what is logged: debug, info, warn, error")
+	f.Lookup("log-level").DefValue = "info"
 	f.StringVar(&n.logFormat, "log-format", "text", "`FORMAT` of the log: text or json")
 	f.BoolVar(&n.json, "json", false, "print the services as JSON, for programs")
 	protocolFlag(cmd, &n.protocol)
@@ -312,11 +313,11 @@ func readConfig(path string) ([]byte, error) {
 // counts instead of the file's.
 func (n *node) sources(list []engine.Source) ([]engine.Source, error) {
 	given := make(map[string]bool)
-	add := func(flag, text string, source func(value string) engine.Source) error {
+	add := func(flag, kind, text string, source func(value string) engine.Source) error {
 		name, value, ok := strings.Cut(text, "=")
 		switch {
 		case !ok || name == "" || strings.TrimSpace(value) == "":
-			return fmt.Errorf("--%s %q, want NAME=VALUE", flag, text)
+			return fmt.Errorf("--%s %q, want NAME=%s", flag, text, kind)
 		case given[name]:
 			return fmt.Errorf("--%s %q: %s is there twice", flag, text, name)
 		}
@@ -328,7 +329,7 @@ func (n *node) sources(list []engine.Source) ([]engine.Source, error) {
 		return nil
 	}
 	for _, a := range n.apps {
-		err := add("app", a, func(line string) engine.Source {
+		err := add("app", "COMMAND", a, func(line string) engine.Source {
 			return engine.Source{Command: engine.Shell(line), V0: n.protocol == 0}
 		})
 		if err != nil {
@@ -336,7 +337,7 @@ func (n *node) sources(list []engine.Source) ([]engine.Source, error) {
 		}
 	}
 	for _, a := range n.packages {
-		if err := add("package", a, func(path string) engine.Source { return engine.Source{Path: path} }); err != nil {
+		if err := add("package", "PATH", a, func(path string) engine.Source { return engine.Source{Path: path} }); err != nil {
 			return nil, err
 		}
 	}

@@ -23,9 +23,9 @@ func TestUpUsage(t *testing.T) {
 		want string // in stderr
 	}{
 		{[]string{"extra"}, "unknown command"},
-		{[]string{"--app", "echo"}, "want NAME=VALUE"},
-		{[]string{"--app", "=x"}, "want NAME=VALUE"},
-		{[]string{"--app", "echo= "}, "want NAME=VALUE"},
+		{[]string{"--app", "echo"}, "want NAME=COMMAND"},
+		{[]string{"--app", "=x"}, "want NAME=COMMAND"},
+		{[]string{"--app", "echo= "}, "want NAME=COMMAND"},
 		{[]string{"--app", "a=x", "--package", "a=y"}, "a is there twice"},
 		{[]string{"--protocol", "2"}, "want 0 or 1"},
 		{[]string{"--grace", "-1s"}, "has to be positive"},

@@ -10,7 +10,8 @@
 // well that a decoder under the same limits would take it for a bomb. So what it makes, such a decoder reads.
 //
 // S2 is the default choice. Zstandard packs tighter and costs several times the time: it is for slow links. Neither is
-// for a local socket, which moves bytes faster than both can read them; compress off the loop.
+// for a local socket, which moves bytes faster than both can read them, and what is
+// large holds up an event loop: package session bounds it.
 //
 // Encoders and decoders hold the state of their libraries, made when first used, and reuse it without allocating.
 // There is no state in the package itself.
