@@ -13,6 +13,13 @@
 //	│  └ session 2
 //	└ array of 4
 //
+//	s := codec.NewScanner(codec.V1, codec.Limits{})
+//	var m codec.Message
+//	n, err := s.Next(in, &m) // 0: no whole frame yet, come again with more bytes behind these
+//	in = in[n:]
+//
+//	out = codec.AppendFrame(out, codec.V1, &codec.Frame{Kind: codec.KindChunk, Session: 2, Payload: data})
+//
 // # Decoding
 //
 // A [Scanner] finds the frames of a stream in place. It neither copies nor

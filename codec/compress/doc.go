@@ -1,5 +1,8 @@
 // Package compress shrinks chunk payloads with S2 or Zstandard, and is bounded in both directions.
 //
+//	coded, ok := compress.NewEncoder(limits).Append(nil, chunk, compress.S2) // !ok: send it plain
+//	chunk, err := compress.NewDecoder(limits).Append(nil, coded, compress.S2)
+//
 // One chunk is one encoded form, whole: an S2 block, or a single Zstandard frame that declares its content size and
 // names no dictionary. The form does not say which algorithm made it: whoever carries it does. Both declare how long
 // the decoded bytes are, so a [Decoder] checks that length against its [Limits] before it makes room for them, and a
