@@ -45,19 +45,19 @@ func (e events) OnMessage(m *codec.Message, headers []codec.Header) {
 // Survive is for the channel: a panic in a handler's OnChunk is for the handler, if it is a
 // survivor.
 func (e events) Survive(v any) bool {
-	told := e.t.told
-	e.t.told.s = nil
-	h, ok := told.h.(survivor)
-	if told.s == nil || !ok || !h.Survive(told.s, v) {
+	last := e.t.told
+	e.t.told = told{}
+	h, ok := last.h.(survivor)
+	if last.s == nil || !ok || !h.Survive(last.s, v) {
 		return false
 	}
-	told.s.handedOver(told.n)
+	last.s.handedOver(last.n)
 	return true
 }
 
 // message takes every message.
 func (t *Table) message(m *codec.Message, headers []codec.Header) {
-	t.told.s = nil
+	t.told = told{}
 	switch {
 	case t.cfg.Role == Engine && !t.shaken:
 		t.handshake(m, headers)

@@ -73,7 +73,7 @@ func (s *Session) gotData(p []byte) {
 		t := s.t
 		t.told = told{s, s.handler, len(p)}
 		s.handler.OnChunk(s, p)
-		t.told.s = nil
+		t.told = told{}
 		s.handedOver(len(p))
 	}
 }
