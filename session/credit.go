@@ -38,10 +38,10 @@ type ledger struct {
 	// owned by the loop
 	on       bool       // as open
 	pocket   int64      // taken off left ahead, for what the loop sends
-	handed   int64      // used, as far as the loop handed it over itself
-	received int64      // and not granted
-	free     int64      // part of it that no window bounds: last messages, and late ones
-	largest  int64      // chunk, since received was 0
+	handed   int64      // read here too, by the loop itself, and not granted
+	received int64      // the rest of what came and is not granted
+	free     int64      // part of both that no window bounds: last messages, and late ones
+	largest  int64      // chunk, since both were 0
 	strikes  int        // sessions that the peer has overdrawn
 	short    []*Session // handlers that were refused for want of credit
 
@@ -55,20 +55,21 @@ type ledger struct {
 
 // account is a session's part.
 type account struct {
-	left   atomic.Int64
+	// owned by the loop, once the session is installed
+	handed   int64 // read here too, by the loop itself, and not granted
+	received int64 // the rest of what came and is not granted
+	largest  int64 // chunk, since both were 0
+	pocket   int64 // taken off left ahead, for what the loop sends
+
 	used   atomic.Int64 // read here, and not granted yet
+	left   atomic.Int64
 	unread atomic.Int64 // kept, and not read; below over/2 once the session is over
 
-	// owned by the loop, once the session is installed
-	opened   bool  // left began at the peer's window
-	pocket   int64 // taken off left ahead, for what the loop sends
-	handed   int64 // used, as far as the loop handed it over itself
-	received int64 // and not granted
-	largest  int64 // chunk, since received was 0
-	later    bool  // the chunk that is being handed over will be read later
-	waive    bool  // the peer is to be told that it may send all it wants
-	waived   bool  // nobody reads it: only the channel's account counts
-	due      bool  // guarded by the ledger's mu
+	// owned by the loop, likewise
+	opened bool // left began at the peer's window
+	waive  bool // the peer is to be told that it may send all it wants
+	waived bool // nobody reads it: only the channel's account counts
+	due    bool // guarded by the ledger's mu
 }
 
 // payer is a goroutine that waits for credit.

@@ -28,7 +28,7 @@ func (e events) OnMessage(m *codec.Message, headers []codec.Header) {
 		t.message(m, headers)
 		return
 	}
-	if t.ext.credit.on && !t.received(s, m) {
+	if t.ext.credit.on && s.streamed && !t.handedOver(s, int64(len(m.Payload))) {
 		return
 	}
 	s.empty = 0
@@ -37,8 +37,8 @@ func (e events) OnMessage(m *codec.Message, headers []codec.Header) {
 	}
 	t.told = told{s, s.handler, len(m.Payload)}
 	s.handler.OnChunk(s, m.Payload)
-	if t.ext.credit.on {
-		s.handedOver(t.told.n)
+	if s.later {
+		s.keepsLater(t.told.n)
 	}
 }
 
@@ -51,7 +51,9 @@ func (e events) Survive(v any) bool {
 	if last.s == nil || !ok || !h.Survive(last.s, v) {
 		return false
 	}
-	last.s.handedOver(last.n)
+	if last.s.later {
+		last.s.keepsLater(last.n)
+	}
 	return true
 }
 

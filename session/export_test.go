@@ -30,13 +30,13 @@ func SessionOf(t *Table, id uint64) *Session { return t.ids.get(id) }
 // received, and read, of its own and not granted again. On the loop.
 func Accounts(t *Table) (left, received, read int64) {
 	l := &t.ext.credit
-	return l.left.Load() + l.pocket, l.received, l.used.Load() + l.handed
+	return l.left.Load() + l.pocket, l.received + l.handed, l.used.Load() + l.handed
 }
 
 // AccountOf is the same for one session.
 func AccountOf(s *Session) (left, received, read int64) {
 	a := &s.credit
-	return a.left.Load() + a.pocket, a.received, a.used.Load() + a.handed
+	return a.left.Load() + a.pocket, a.received + a.handed, a.used.Load() + a.handed
 }
 
 // Short counts the sessions whose handlers wait for credit. On the loop.
@@ -46,7 +46,7 @@ func Short(t *Table) int { return len(t.ext.credit.short) }
 func Describe(t *Table) (text string) {
 	for _, s := range t.ids.all() {
 		text += fmt.Sprintf("[%d: rx %v tx %v done %v owing %v held %v hungry %v kept %d end %v ignored %v left %d used %d unread %d later %v] ", s.id, s.rx != nil,
-			!s.tx.Closed(), s.txDone, s.owing.Load(), s.held, s.hungry, s.kept, s.keptEnd, s.ignored, s.credit.left.Load(), s.credit.used.Load()+s.credit.handed, s.credit.unread.Load(), s.credit.later)
+			!s.tx.Closed(), s.txDone, s.owing.Load(), s.held, s.hungry, s.kept, s.keptEnd, s.ignored, s.credit.left.Load(), s.credit.used.Load()+s.credit.handed, s.credit.unread.Load(), s.later)
 	}
 	return text + fmt.Sprintf("confirmed %v left %d used %d reasons %d full %v owed %d", t.ext.confirmed, t.ext.credit.left.Load(), t.ext.credit.used.Load()+t.ext.credit.handed, t.pause.reasons, t.pause.full, len(t.pause.owed))
 }

@@ -108,7 +108,7 @@ func (l *leg) keep(p []byte) {
 	s := l.from
 	l.rest = append(l.rest[:0], p...)
 	s.held |= heldByLeg
-	s.credit.later = s.streamed && s.t.ext.credit.on
+	s.later = s.streamed && s.t.ext.credit.on
 	s.refused = len(p) + chunkCost
 	s.t.wait(s, s.refused)
 	if l.j.near {

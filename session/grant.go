@@ -21,14 +21,35 @@ func (t *Table) received(s *Session, m *codec.Message) bool {
 		t.dropped(s, n)
 		return true
 	case !s.streamed: // it counts as read at once, and the last one was sent without credit
-		l.received += n
 		l.free += n
-		s.credit.received += n
+		s.handed(n)
+		return true
+	}
+	return t.receivedChunk(s, n)
+}
+
+// handedOver is received for a chunk that the loop hands over at once, and notes that it
+// was read; see keepsLater. Far from both ends of the windows that is all there is to do.
+func (t *Table) handedOver(s *Session, n int64) bool {
+	a, l := &s.credit, &t.ext.credit
+	one, all := a.handed+n, l.handed+n
+	if one+max(a.received, 0) >= t.ext.ours.session/2 || all+max(l.received, 0) >= t.ext.ours.channel/2 {
+		if !t.receivedChunk(s, n) {
+			return false
+		}
 		s.readHere(n)
 		return true
 	}
-	overdrawn := use(&l.received, &l.largest, n, t.ext.ours.channel+l.free)
-	overdrawn = use(&s.credit.received, &s.credit.largest, n, t.ext.ours.session) || overdrawn
+	a.handed, l.handed = one, all
+	a.largest, l.largest = max(a.largest, n), max(l.largest, n)
+	return true
+}
+
+// receivedChunk is received for n bytes that wait to be read, on a stream.
+func (t *Table) receivedChunk(s *Session, n int64) bool {
+	l := &t.ext.credit
+	overdrawn := use(&l.received, &l.largest, n, t.ext.ours.channel+l.free-l.handed)
+	overdrawn = use(&s.credit.received, &s.credit.largest, n, t.ext.ours.session-s.credit.handed) || overdrawn
 	if overdrawn && t.ext.confirmed {
 		l.read(t, n)
 		t.overdrawn(s)
@@ -49,16 +70,20 @@ func (t *Table) dropped(s *Session, n int64) {
 	l.read(t, n)
 }
 
-// use takes n off a window and reports whether it is overdrawn. Chunks are sent in another
-// order than they are paid for, so the one that passed the window is any of those that
-// are under way.
-func use(received, largest *int64, n, window int64) (overdrawn bool) {
-	if *received <= 0 {
-		*largest = 0
-	}
+// use takes n off what is left of a window and reports whether it is overdrawn. Chunks are
+// sent in another order than they are paid for, so the one that passed the window is any of
+// those that are under way.
+func use(received, largest *int64, n, left int64) (overdrawn bool) {
 	*received += n
 	*largest = max(*largest, n)
-	return *received >= window+*largest
+	return *received >= left+*largest
+}
+
+// giveBack takes off what was read of it and is granted.
+func giveBack(received, largest *int64, n int64) {
+	if *received -= n; *received <= 0 {
+		*largest = 0
+	}
 }
 
 // overdrawn fails a session whose peer sends more than it may, and the second time the
@@ -89,14 +114,33 @@ func (s *Session) keptBytes(n int) {
 	}
 }
 
-// readHere notes that the loop itself has handed over n bytes.
+// readHere notes that the loop itself hands over n bytes of what was received.
 func (s *Session) readHere(n int64) {
-	l := &s.t.ext.credit
-	s.credit.handed += n
+	s.credit.received -= n
+	s.t.ext.credit.received -= n
+	s.handed(n)
+}
+
+// handed adds n to what the loop has handed over and is to grant.
+func (s *Session) handed(n int64) {
+	a, l := &s.credit, &s.t.ext.credit
+	a.handed += n
 	l.handed += n
-	if s.credit.handed+s.credit.used.Load() >= s.t.ext.ours.session/2 || l.handed+l.used.Load() >= s.t.ext.ours.channel/2 {
+	if a.handed+a.used.Load() >= s.t.ext.ours.session/2 || l.handed+l.used.Load() >= s.t.ext.ours.channel/2 {
 		l.grant(s.t, s)
 	}
+}
+
+// keepsLater notes that the handler keeps a chunk which counts as read: a leg does so, for
+// the one who will read it.
+func (s *Session) keepsLater(n int) {
+	s.later = false
+	a, l := &s.credit, &s.t.ext.credit
+	a.handed -= int64(n)
+	l.handed -= int64(n)
+	a.received += int64(n)
+	l.received += int64(n)
+	s.keptBytes(n)
 }
 
 // readShare: who reads off the loop gives back three eighths of a window, for it does not
@@ -161,14 +205,16 @@ func (t *Table) sendGrants() {
 			count++
 		}
 	}
-	n := l.used.Swap(0) + l.handed
+	n := l.used.Swap(0)
+	giveBack(&l.received, &l.largest, n)
+	n += l.handed
 	l.handed, l.free = 0, 0 // what is free was read at once
-	l.received -= n
 	put(extensionSession, n)
 	for _, s := range due {
-		n := s.credit.used.Swap(0) + s.credit.handed
+		n := s.credit.used.Swap(0)
+		giveBack(&s.credit.received, &s.credit.largest, n)
+		n += s.credit.handed
 		s.credit.handed = 0
-		s.credit.received -= n
 		switch {
 		case s.credit.waive:
 			s.credit.waive = false

@@ -71,10 +71,15 @@ func (s *Session) gotData(p []byte) {
 		}
 	default:
 		t := s.t
+		if t.ext.credit.on && s.streamed {
+			s.readHere(int64(len(p)))
+		}
 		t.told = told{s, s.handler, len(p)}
 		s.handler.OnChunk(s, p)
 		t.told = told{}
-		s.handedOver(len(p))
+		if s.later {
+			s.keepsLater(len(p))
+		}
 	}
 }
 
@@ -110,23 +115,11 @@ func (s *Session) tellKept(p []byte) {
 // keeping reports that the handler is told later.
 func (s *Session) keeping() bool { return s.held != 0 || s.kept > 0 || s.hungry && !s.duplex }
 
-// handedOver notes a chunk that the handler has been told of. A leg that keeps it does so
-// for the one who will read it.
-func (s *Session) handedOver(n int) {
-	switch {
-	case !s.t.ext.credit.on || !s.streamed:
-	case s.credit.later:
-		s.credit.later = false
-		s.keptBytes(n)
-	default:
-		s.readHere(int64(n))
-	}
-}
-
-// gaveKept is handedOver for a chunk that was kept.
+// gaveKept notes that the handler has been told of a chunk that was kept. A leg that keeps
+// it again does so for the one who will read it.
 func (s *Session) gaveKept(n int) {
-	if s.credit.later {
-		s.credit.later = false
+	if s.later {
+		s.later = false
 		return
 	}
 	s.read(n)

@@ -36,23 +36,29 @@ type Writable interface {
 // Session is one conversation on a channel. Its two directions end independently; it
 // leaves the table when both have.
 type Session struct {
-	// what each chunk is held against, in one line of the cache; see Session.direct
-	id      uint64
-	rx      *Graph // what may come now; nil when the peer's direction is closed
-	slot    *Slot  // the message that the handler is being told of
-	handler Handler
-	empty   int   // chunks without payload in a row
-	kept    int   // chunks in the inbox that the handler gets when there is room
-	held    holds // who has paused it
-	hungry  bool  // the handler was refused by ErrFull and waits for room
-	ignored bool  // what the peer still sends is dropped
+	// what each chunk is held against, in two lines of the cache; see Session.direct
+	id       uint64
+	rx       *Graph // what may come now; nil when the peer's direction is closed
+	slot     *Slot  // the message that the handler is being told of
+	handler  Handler
+	kept     int    // chunks in the inbox that the handler gets when there is room
+	empty    uint16 // chunks without payload in a row
+	held     holds  // who has paused it
+	hungry   bool   // the handler was refused by ErrFull and waits for room
+	ignored  bool   // what the peer still sends is dropped
+	later    bool   // the chunk that is being handed over will be read later
+	streamed bool   // rx is a stream of v1, whose chunks cost credit until they are read
+	stream   bool   // immutable: our direction is a stock stream, whose state never changes
+	t        *Table
+	overflow atomic.Pointer[backlog] // nil: Park
+	tx       channel.Direction
+	owing    atomic.Bool // our last frame waits for room; nothing is taken behind it
+	credit   account     // what each chunk changes comes first
 
-	t       *Table
 	event   string
 	headers []codec.Header
 
 	// owned by the loop
-	streamed  bool   // rx is a stream of v1, whose chunks cost credit until they are read
 	mixed     bool   // rx is none of the stock graphs: what comes is kept with its Slot
 	ended     func() // called when the session is over, see onEnded
 	openedAt  int64  // offset of our opening frame in the outbound stream; -1: opened by the peer
@@ -71,15 +77,10 @@ type Session struct {
 	parkedAt  time.Time // when the inbox held parkLeft
 
 	// any goroutine
-	credit   account
-	shrink   yield
-	stream   bool                  // immutable: our direction is a stock stream, whose state never changes
-	state    atomic.Pointer[Graph] // what we may send now
-	tx       channel.Direction
-	owing    atomic.Bool             // our last frame waits for room; nothing is taken behind it
-	overflow atomic.Pointer[backlog] // nil: Park
-	in       inbox
-	end      struct {
+	shrink yield
+	state  atomic.Pointer[Graph] // what we may send now
+	in     inbox
+	end    struct {
 		sync.Mutex
 		cut    *Error // why the session was cut
 		ctx    context.Context
