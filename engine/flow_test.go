@@ -242,6 +242,7 @@ func TestFlowSlowEnds(t *testing.T) {
 		a, b := f.client(), f.client()
 		slow := f.open(a, "slow")
 		f.serve(channel.Script{})
+		synctest.Wait() // until both links know their terms: nothing holds a sender before
 		sent := fill(t, slow.Send, size)
 		if total := sent * size; total < window || total > most {
 			t.Errorf("%d bytes went to a handler that does not read, want %d to %d", total, window, most)
