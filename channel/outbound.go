@@ -183,7 +183,11 @@ func (c *Channel) SendOf(p Party, f *codec.Frame, part Part) error {
 	if err := c.refusal(); err != nil {
 		return err
 	}
-	if f.Kind == codec.KindHandshake || f.Kind == codec.KindTerminate {
+	once := f.Kind == codec.KindHandshake || f.Kind == codec.KindTerminate
+	if part == 0 && !once {
+		return c.sendPart(p, f, size)
+	}
+	if once {
 		c.o.queued.Add(int64(size)) // once in a channel's life; there is always room for it
 	} else if !c.reserve(size) {
 		c.o.wasFull = true
@@ -200,6 +204,28 @@ func (c *Channel) SendOf(p Party, f *codec.Frame, part Part) error {
 	if part&Last != 0 && p != nil {
 		p.Finished()
 	}
+	return nil
+}
+
+// sendPart sends a frame that is neither first nor last. Its size is reserved when it is
+// known, which takes one locked operation in the place of two; whoever filled the output
+// meanwhile has it taken back.
+func (c *Channel) sendPart(p Party, f *codec.Frame, size int) error {
+	o := &c.o
+	if o.queued.Load() >= int64(c.cfg.HighWaterBytes) {
+		o.wasFull = true
+		return ErrFull
+	}
+	if err := c.admit(p, f, 0); err != nil {
+		return err
+	}
+	n := c.encodeOut(f, size, 0)
+	if !c.reserve(n) {
+		o.out.B = o.out.B[:len(o.out.B)-n]
+		o.wasFull = true
+		return ErrFull
+	}
+	c.appended()
 	return nil
 }
 
@@ -269,18 +295,29 @@ func (c *Channel) encode(dst []byte, f *codec.Frame, part Part) []byte {
 
 // append encodes f behind everything accepted; size was reserved for it.
 func (c *Channel) append(f *codec.Frame, size int, part Part) {
+	if n := c.encodeOut(f, size, part); n != size {
+		c.o.queued.Add(int64(n - size))
+	}
+	c.appended()
+}
+
+// encodeOut encodes f, of size bytes at most, behind everything accepted, and returns how
+// many it has taken.
+func (c *Channel) encodeOut(f *codec.Frame, size int, part Part) (n int) {
 	o := &c.o
 	if o.out == nil {
 		o.out = c.loop.buffers.get()
 	}
 	before := len(o.out.B)
 	o.out.B = c.encode(room(o.out.B, size), f, part)
-	if n := len(o.out.B) - before; n != size {
-		o.queued.Add(int64(n - size))
-	}
+	return len(o.out.B) - before
+}
+
+// appended counts the frame that was encoded last, and has it written.
+func (c *Channel) appended() {
 	c.mark(c.outEnd())
 	c.schedule()
-	if len(o.out.B)-o.off >= writeAhead {
+	if o := &c.o; len(o.out.B)-o.off >= writeAhead {
 		c.flush()
 	}
 }
