@@ -12,7 +12,7 @@ import (
 // large is a tracer with memory of its own.
 type large struct {
 	tracer
-	memory [1 << 16]byte
+	_ [1 << 16]byte
 }
 
 // TestLetGo: a channel that is idle keeps nothing of a session that is over.
@@ -28,9 +28,11 @@ func TestLetGo(t *testing.T) {
 		}
 		r.send("invoke 2 e", "chunk 2 a", "choke 2")
 		r.told("2 chunk a", "2 choke")
-		runtime.GC()
-		if h.Value() != nil {
-			t.Error("the handler of a session that is over is kept")
+		for range 10 {
+			if runtime.GC(); h.Value() == nil {
+				return
+			}
 		}
+		t.Error("the handler of a session that is over is kept")
 	})
 }
