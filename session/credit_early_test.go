@@ -73,3 +73,26 @@ func creditEarly(t *testing.T, seed uint64) {
 	wantWhole(t, client, server, int64(perChannel))
 	wantWhole(t, server, client, int64(perChannel))
 }
+
+// TestHelloWaits: while the answer to the peer's offer finds no room, what the peer sends is
+// read. It may be all that a peer waits for which does not read either.
+func TestHelloWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		script := channel.Script{
+			AtoB: channel.Path{CapacityBytes: 1, Stalls: []channel.Stall{{At: 0, For: time.Minute}}},
+			BtoA: channel.Path{Latency: time.Second},
+		}
+		c := newCouple(t, codec.V1, script, quiet, func(c *session.Config) {
+			c.Channel.HighWaterBytes, c.Channel.StallTimeout, c.Extensions.Offer = 1<<10, -1, true
+		})
+		s := c.open("e")
+		onLoop(t, c.engine, func() {
+			for s.SendChunk(make([]byte, 100)) == nil {
+			}
+		})
+		pass(2 * time.Second) // the handshake has come
+		if st := c.engine.Channel().Stats(); st.FramesIn != 1 || st.PausedNow {
+			t.Errorf("Stats() = %+v, want one frame in and no pause", st)
+		}
+	})
+}

@@ -25,8 +25,9 @@ type pauses struct {
 	accepted uint64     // frames that found room
 }
 
-// owed is a last frame that has to go out as soon as there is room. s is nil for a
-// session that was refused.
+// owed is a last frame that has to go out as soon as there is room. s is nil for the answer
+// to a session that was refused, or to a call of a control method, and for a frame of the
+// extension session.
 type owed struct {
 	s    *Session
 	f    codec.Frame
@@ -203,13 +204,13 @@ func (t *Table) heldLong(now time.Time) time.Duration {
 	return t.cfg.MaxPause
 }
 
-// owe keeps a last frame until there is room for it. From InboxBytes on, or with a session
-// that was refused, nothing is read, so that what is owed cannot grow; below that reading
-// goes on, for the peer may owe, too.
+// owe keeps a last frame, or one of ours, until there is room for it. From InboxBytes on, or
+// with an answer to what comes from the peer, nothing is read, so that what is owed cannot
+// grow; below that reading goes on, for the peer may owe, too.
 func (t *Table) owe(o owed) {
 	t.pause.owed = append(t.pause.owed, o)
 	t.pause.owing += o.size()
-	if o.s == nil || t.pause.owing >= t.cfg.InboxBytes {
+	if o.s == nil && o.f.Session != extensionSession || t.pause.owing >= t.cfg.InboxBytes {
 		t.setPause(pauseOwed, true)
 	}
 }
