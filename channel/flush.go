@@ -154,7 +154,7 @@ func (c *Channel) tellWritable() {
 	if o.waiting.Load() {
 		c.admitWaiters()
 	}
-	if o.wasFull && !o.telling {
+	if o.wasFull.Load() && !o.telling {
 		o.telling = c.Post(c.tellOwner)
 	}
 }
@@ -165,7 +165,7 @@ func (c *Channel) tellOwner() {
 	if o.queued.Load() > int64(c.cfg.LowWaterBytes) {
 		return // told when it has fallen again
 	}
-	o.wasFull = false
+	o.wasFull.Store(false)
 	if c.refusal() == nil {
 		c.h.OnWritable()
 	}

@@ -64,6 +64,7 @@ type outbound struct {
 	queued  atomic.Int64  // bytes accepted and not taken by the transport
 	waiting atomic.Bool   // a sender waits for space
 	waits   atomic.Uint64 // how many ever did
+	wasFull atomic.Bool   // OnWritable is owed; set by the loop
 	pending atomic.Bool   // pend is not empty
 
 	mu      sync.Mutex  // guards the following; no user code runs under it
@@ -90,7 +91,6 @@ type outbound struct {
 	blocked     bool    // the transport takes no more for now
 	inFlight    bool    // bytes are lent to the transport; the buffer must not move
 	lent        int64   // how many of them, heartbeats aside
-	wasFull     bool    // OnWritable is owed
 	telling     bool    // and posted
 	stall       *Timer
 	stallMark   int64
@@ -105,20 +105,6 @@ func (c *Channel) Written() int64 { return c.o.written + c.o.lent }
 
 // held counts the accepted bytes that have not left.
 func (o *outbound) held() int { return int(o.queued.Load()) }
-
-// reserve takes n bytes of the water mark's budget. Any goroutine. What is accepted
-// never exceeds the high mark by more than one frame.
-func (c *Channel) reserve(n int) bool {
-	for {
-		had := c.o.queued.Load()
-		if had >= int64(c.cfg.HighWaterBytes) {
-			return false // and nobody ever sees more than was accepted
-		}
-		if c.o.queued.CompareAndSwap(had, had+int64(n)) {
-			return true
-		}
-	}
-}
 
 // check refuses what the peer could not take. size bounds the frame. A frame that
 // cannot be encoded panics here, where no lock is held.
@@ -190,11 +176,10 @@ func (c *Channel) SendOf(p Party, f *codec.Frame, part Part) error {
 	if once {
 		c.o.queued.Add(int64(size)) // once in a channel's life; there is always room for it
 	} else if !c.reserve(size) {
-		c.o.wasFull = true
-		return ErrFull
+		return c.noRoom()
 	}
 	if err := c.admit(p, f, part); err != nil {
-		c.o.queued.Add(int64(-size))
+		c.unreserve(size)
 		return err
 	}
 	if part&First != 0 {
@@ -213,8 +198,7 @@ func (c *Channel) SendOf(p Party, f *codec.Frame, part Part) error {
 func (c *Channel) sendPart(p Party, f *codec.Frame, size int) error {
 	o := &c.o
 	if o.queued.Load() >= int64(c.cfg.HighWaterBytes) {
-		o.wasFull = true
-		return ErrFull
+		return c.noRoom()
 	}
 	if err := c.admit(p, f, 0); err != nil {
 		return err
@@ -222,8 +206,7 @@ func (c *Channel) sendPart(p Party, f *codec.Frame, size int) error {
 	n := c.encodeOut(f, size, 0)
 	if !c.reserve(n) {
 		o.out.B = o.out.B[:len(o.out.B)-n]
-		o.wasFull = true
-		return ErrFull
+		return c.noRoom()
 	}
 	c.appended()
 	return nil
@@ -402,17 +385,20 @@ func (c *Channel) appendAndUnlock(p Party, f *codec.Frame, part Part, size int) 
 	first := !c.o.pending.Load()
 	err := c.appendLocked(p, f, part, size)
 	c.o.mu.Unlock()
-	if first && err == nil {
+	switch {
+	case err != nil:
+		c.unreserve(size)
+	case first:
 		c.loop.markDirty(c)
 	}
 	return err
 }
 
 // appendLocked encodes f, for which size is reserved, into the batch of other goroutines.
+// If it refuses f, the caller gives that back.
 func (c *Channel) appendLocked(p Party, f *codec.Frame, part Part, size int) error {
 	o := &c.o
 	if err := c.admitLocked(p, f, part); err != nil {
-		o.queued.Add(int64(-size))
 		return err
 	}
 	if o.pend == nil {

@@ -26,7 +26,9 @@ func (c *Channel) admitWaiters() {
 	n := 0
 	for ; n < len(o.waiters) && c.reserve(o.waiters[n].size); n++ {
 		w := o.waiters[n]
-		w.err = c.appendLocked(w.p, &w.f, w.part, w.size)
+		if w.err = c.appendLocked(w.p, &w.f, w.part, w.size); w.err != nil {
+			o.queued.Add(int64(-w.size)) // the next one finds it
+		}
 		close(w.ready)
 	}
 	o.waiters = slices.Delete(o.waiters, 0, n)

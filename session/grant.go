@@ -259,8 +259,22 @@ func (t *Table) closeAccount(s *Session) {
 // and of whose end it may not know: else it would wait for good. On the channel's account
 // it still counts. A single answer waits for nothing.
 func (t *Table) waive(s *Session) {
+	if s.rx != nil && s.rx != Primitive {
+		t.waiveAny(s)
+	}
+}
+
+// waiveLate is waive for a session that was cut, whose error a last frame of another
+// goroutine has forestalled: the peer is not told of the cut.
+func (t *Table) waiveLate(s *Session) {
+	if cut := s.Err(); cut != nil && !cut.Remote {
+		t.waiveAny(s)
+	}
+}
+
+func (t *Table) waiveAny(s *Session) {
 	l := &t.ext.credit
-	if !l.on || s.rx == nil || s.rx == Primitive || s.credit.waived {
+	if !l.on || s.credit.waived {
 		return
 	}
 	s.credit.waive, s.credit.waived = true, true

@@ -229,6 +229,7 @@ func (t *Table) writable() {
 			return
 		case err != nil && o.s != nil: // it was ended otherwise
 			o.s.refund(o.cost)
+			t.waiveLate(o.s)
 		}
 		p.owing -= o.size()
 		*o = owed{}
