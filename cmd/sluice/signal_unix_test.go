@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -81,6 +82,9 @@ func (r *running) signal(sig os.Signal) {
 }
 
 func TestSignals(t *testing.T) {
+	caught := make(chan os.Signal, 1)
+	signal.Notify(caught, syscall.SIGHUP) // else who runs the tests under nohup has the program ignore it
+	t.Cleanup(func() { signal.Stop(caught) })
 	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP} {
 		for _, role := range []string{"mute", "serve"} { // before the handshake, or likely after it
 			t.Run(sig.String()+" "+role, func(t *testing.T) {
