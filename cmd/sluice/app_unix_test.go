@@ -6,7 +6,6 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/sluice-rpc/sluice/engine/enginetest"
 )
@@ -74,15 +73,10 @@ func TestBadRestart(t *testing.T) {
 	} {
 		s.check(t)
 	}
-	for begin := time.Now(); ; time.Sleep(10 * time.Millisecond) {
+	await(t, "pong", func() (any, bool) {
 		r := sluice(t, "", words("call late ping")...)
-		if r.exit == 0 {
-			break
-		}
-		if time.Since(begin) > patience {
-			t.Fatalf("sluice call = %+v, want pong", r)
-		}
-	}
+		return r, r.exit == 0
+	})
 }
 
 // packageDir is a package whose program is examples/echo.
@@ -105,13 +99,8 @@ func packageDir(t *testing.T, manifest, profile string) string {
 func awaitCrash(t *testing.T, app string) {
 	t.Helper()
 	step{args: []string{"call", app, "die"}, exit: exitRemote, err: "sluice: ["}.check(t)
-	for begin := time.Now(); ; time.Sleep(20 * time.Millisecond) {
+	await(t, "a crash log", func() (any, bool) {
 		list := sluice(t, "", "app", "crashlog", "list", app, "--json")
-		if list.exit == 0 && list.out != "[]\n" {
-			break
-		}
-		if time.Since(begin) > patience {
-			t.Fatalf("crashlog list = %+v, want one", list)
-		}
-	}
+		return list, list.exit == 0 && list.out != "[]\n"
+	})
 }

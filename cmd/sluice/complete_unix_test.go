@@ -5,7 +5,6 @@ package main
 import (
 	"strings"
 	"testing"
-	"time"
 )
 
 // Names are completed with what runs. The runtime may be too slow for a person a few times.
@@ -20,15 +19,9 @@ func TestComplete(t *testing.T) {
 		{"storage read ", ":4\n"},
 		{"app upload shop ", ":0\n"},
 	} {
-		var got result
-		for begin := time.Now(); ; {
-			got = sluice(t, "", append([]string{"__complete"}, strings.Split(c.args, " ")...)...)
-			if got.exit == 0 && matches(got.out, c.want) {
-				break
-			}
-			if time.Since(begin) > patience {
-				t.Fatalf("sluice __complete %s = %+v, want %q", c.args, got, c.want)
-			}
-		}
+		await(t, "for "+c.args+": "+c.want, func() (any, bool) {
+			got := sluice(t, "", append([]string{"__complete"}, strings.Split(c.args, " ")...)...)
+			return got, got.exit == 0 && matches(got.out, c.want)
+		})
 	}
 }

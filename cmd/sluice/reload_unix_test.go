@@ -11,7 +11,6 @@ import (
 	"sync"
 	"syscall"
 	"testing"
-	"time"
 )
 
 // heard is what a process has written so far. Any goroutine.
@@ -37,11 +36,7 @@ func (h *heard) String() string {
 // await waits for text.
 func (h *heard) await(t *testing.T, text string) {
 	t.Helper()
-	for begin := time.Now(); !strings.Contains(h.String(), text); time.Sleep(10 * time.Millisecond) {
-		if time.Since(begin) > patience {
-			t.Fatalf("stderr = %q, want %q", h, text)
-		}
-	}
+	await(t, "stderr with "+text, func() (any, bool) { return h, strings.Contains(h.String(), text) })
 }
 
 // A hangup has the file of the configuration read anew, under nohup, too. A bad one changes

@@ -23,6 +23,21 @@ import (
 // patience is how long a test waits for what should come soon.
 const patience = 60 * time.Second
 
+// await tries again and again until there is what is wanted. Other processes have to get
+// there, whose time is the wall clock's.
+func await(t *testing.T, want string, try func() (got any, ok bool)) {
+	t.Helper()
+	for begin := time.Now(); ; time.Sleep(10 * time.Millisecond) {
+		got, ok := try()
+		if ok {
+			return
+		}
+		if time.Since(begin) > patience {
+			t.Fatalf("there is %+v, want %s", got, want)
+		}
+	}
+}
+
 // cloud is sluice up in a process of its own, which has said that it is ready.
 type cloud struct {
 	*exec.Cmd

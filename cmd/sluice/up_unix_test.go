@@ -39,13 +39,10 @@ func workerOf(t *testing.T, role string, args ...string) (*cloud, int) {
 
 func wantNoGroup(t *testing.T, group int) {
 	t.Helper()
-	begin := time.Now()
-	for left := enginetest.Group(group); len(left) > 0; left = enginetest.Group(group) {
-		if time.Since(begin) > patience {
-			t.Fatalf("%v of the worker's group are alive", left)
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
+	await(t, "nobody of the worker's group alive", func() (any, bool) {
+		left := enginetest.Group(group)
+		return left, len(left) == 0
+	})
 }
 
 func TestUpStops(t *testing.T) {
@@ -65,12 +62,10 @@ func TestUpStopsAtOnce(t *testing.T) {
 	r, group := workerOf(t, "stubborn", "--grace", "1h")
 	hung := make(chan result, 1)
 	go func() { hung <- sluice(t, "", words("call x hang")...) }()
-	for begin := time.Now(); ; time.Sleep(10 * time.Millisecond) {
+	await(t, "load: 1", func() (any, bool) {
 		info := sluice(t, "", words("info x")...)
-		if strings.Contains(info.out, "load: 1") || time.Since(begin) > patience {
-			break
-		}
-	}
+		return info, strings.Contains(info.out, "load: 1")
+	})
 	if err := r.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
@@ -121,12 +116,11 @@ func TestUpReloadsEarly(t *testing.T) {
 	}
 	r := launch(t, "--config", config)
 	var pipe *os.File
-	for begin := time.Now(); pipe == nil; time.Sleep(time.Millisecond) {
+	await(t, "that the configuration is read", func() (_ any, ok bool) {
 		var err error
-		if pipe, err = os.OpenFile(config, os.O_WRONLY|syscall.O_NONBLOCK, 0); err != nil && time.Since(begin) > patience {
-			t.Fatalf("the configuration is not read: %v", err)
-		}
-	}
+		pipe, err = os.OpenFile(config, os.O_WRONLY|syscall.O_NONBLOCK, 0)
+		return err, err == nil
+	})
 	err := r.Process.Signal(syscall.SIGHUP)
 	_, wrote := pipe.WriteString("{}")
 	if err := errors.Join(err, wrote, os.Rename(plain, config), pipe.Close()); err != nil {
